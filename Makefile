@@ -1,0 +1,49 @@
+# make lab      open the lessons in JupyterLab
+# make test     the tests, then every notebook from top to bottom
+# make check    style and form, in seconds
+# make lessons  run all notebooks and keep their outputs in them
+# make data     build the data sets and the models from nothing (about two hours)
+# make data-quick  the same with small models, to see that it works (minutes)
+
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: lab test check lessons data data-quick clean install
+
+install: .venv/installed
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is `$(PYTHON) -V 2>&1`. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+lab: install
+	$(BIN)/jupyter lab notebooks
+
+test: install
+	$(BIN)/python -m pytest
+	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'no lessons in notebooks/ yet'; exit 0; }; \
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=3600 -p no:cacheprovider notebooks/
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check helper factory tests
+	$(BIN)/python -m pytest tests/test_notebooks.py
+	$(BIN)/python factory/run_lessons.py --check
+
+lessons: install
+	$(BIN)/python factory/run_lessons.py
+
+data: install
+	$(BIN)/python -m factory.build
+
+data-quick: install
+	$(BIN)/python -m factory.build --quick
+
+clean:
+	rm -rf outputs runs data/build .pytest_cache .ruff_cache *.egg-info
+	find helper factory tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -not -path './.venv/*' -prune -exec rm -rf {} +
