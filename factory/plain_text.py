@@ -1,0 +1,136 @@
+"""Sprout's pre-training text: an endless, seeded stream of plain documents, no chat format anywhere.
+
+`document(rng)` draws a kind of text by its weight and writes one document of it. Evaluation problems and sums are
+reserved: the stream never writes them. Left out on purpose: web text, so that everything the model knows is here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import cache
+
+from factory import knowledge
+from factory.knowledge import WORLD, Concept
+from factory.problems import SEEN_STORIES, few_step_arithmetic, make_problem, problem_key
+
+KINDS = {  # document kind -> share of the documents
+    "article": 30, "glossary": 5, "comparison": 9, "faq": 9, "problem": 21, "sums": 9, "spelling": 8, "ordering": 6,
+    "list": 4, "prose": 5,
+}  # fmt: skip
+
+
+@cache
+def load_json(name: str) -> dict:
+    """A JSON file of the world."""
+    return json.loads((WORLD / name).read_text())
+
+
+@cache
+def load_lines(name: str) -> tuple[str, ...]:
+    """The non-empty lines of a text file of the world."""
+    return tuple(line.strip() for line in (WORLD / name).read_text().splitlines() if line.strip())
+
+
+class PlainText:
+    """The writer of documents. `reserved_problems`, `reserved_sums`: keys kept for the evaluation."""
+
+    def __init__(self, concepts: tuple[Concept, ...], reserved_problems: set[str], reserved_sums: set[str]):
+        self.concepts = concepts
+        self.with_faq = [c for c in concepts if c.faq]
+        self.domains = {c.domain: [d for d in concepts if d.domain == c.domain] for c in concepts}
+        self.categories = {c.category: [d for d in concepts if d.category == c.category] for c in concepts}
+        self.reserved_problems, self.reserved_sums = reserved_problems, reserved_sums
+        self.stories = sorted(SEEN_STORIES)
+
+    def document(self, rng: random.Random) -> str:
+        """One document of a kind drawn by weight."""
+        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
+        return getattr(self, kind)(rng).strip()
+
+    def article(self, rng: random.Random) -> str:
+        return knowledge.article(rng.choice(self.concepts), rng)
+
+    def glossary(self, rng: random.Random) -> str:
+        neighbours = self.domains[rng.choice(self.concepts).domain]
+        return knowledge.glossary(rng.sample(neighbours, min(len(neighbours), rng.randint(3, 6))), rng)
+
+    def comparison(self, rng: random.Random) -> str:
+        first = rng.choice(self.concepts)
+        groups = [self.domains[first.domain], self.categories[first.category], self.concepts]
+        others = [c for c in rng.choices(groups, weights=[3, 4, 1])[0] if c is not first]
+        return knowledge.comparison(first, rng.choice(others or [self.concepts[0]]), rng)
+
+    def faq(self, rng: random.Random) -> str:
+        return "".join(knowledge.plain_faq(rng.choice(self.with_faq), rng) for _ in range(rng.randint(1, 3)))
+
+    def problem(self, rng: random.Random) -> str:
+        """A worked word problem, as in a school book."""
+        while True:
+            problem = make_problem(rng.choice(self.stories), rng)
+            if problem_key(problem) not in self.reserved_problems:
+                break
+        before, between = rng.choice(PROBLEM_HEADERS)
+        ending = rng.choice(["\n#### {a}", "\n#### {a}", "\nSo the answer is {a}.", "\nAnswer: {a}"])
+        return before + problem.question + between + "\n".join(problem.lines) + ending.format(a=problem.answer)
+
+    def sums(self, rng: random.Random) -> str:
+        """Bare sums with their results, none of them reserved."""
+        lines = []
+        while len(lines) < rng.randint(3, 8):
+            expression, value = few_step_arithmetic(rng)
+            if expression.replace(" ", "") not in self.reserved_sums:
+                lines.append(rng.choice(SUM_FORMS).format(e=expression, v=value))
+        return rng.choice(["\n", " "]).join(lines)
+
+    def spelling(self, rng: random.Random) -> str:
+        """How words are spelled, forwards and backwards."""
+        words = load_json("words.json")["words"]
+        return " ".join(self.about_word(rng.choice(words), rng) for _ in range(rng.randint(1, 3)))
+
+    def about_word(self, word: str, rng: random.Random) -> str:
+        forms = [
+            f"The word {word} is spelled {'-'.join(word)}.", f"{word} backwards is {'-'.join(reversed(word))}.",
+            f"{word} in capital letters is {word.upper()}.", f"The first letter of {word} is {word[0]}.",
+            f"The last letter of {word} is {word[-1]}.", f"The word {word} has {len(word)} letters.",
+        ]  # fmt: skip
+        return " ".join(rng.sample(forms, rng.randint(2, 4)))
+
+    def ordering(self, rng: random.Random) -> str:
+        """Lists of words sorted, turned round and counted."""
+        words = rng.sample(load_json("words.json")["words"], rng.randint(2, 5))
+        given = ", ".join(words)
+        forms = [
+            f"Here are some words: {given}. Sorted: {', '.join(sorted(words))}.",
+            f"Take the words {given}. In reverse order: {', '.join(reversed(words))}.",
+            f"A list: {given}. The list has {len(words)} words.",
+            f"Words: {given}. The first word is {words[0]} and the last word is {words[-1]}.",
+        ]
+        return " ".join(rng.sample(forms, rng.randint(1, 3)))
+
+    def list(self, rng: random.Random) -> str:
+        """Members of a category."""
+        category, items = rng.choice(sorted(load_json("lists.json").items()))
+        items = rng.sample(items, min(len(items), rng.randint(2, 5)))
+        joined = ", ".join(items[:-1]) + " and " + items[-1]
+        forms = [
+            "{n} {c} are {j}.",
+            "Some {c} are {j}.",
+            "Well known {c} are {j}.",
+            "{C}: {l}.",
+            "{j} are {c}.",
+        ]
+        number = ["Two", "Three", "Four", "Five"][len(items) - 2]
+        text = rng.choice(forms)
+        return text.format(n=number, c=category, C=knowledge.capital(category), j=joined, l=", ".join(items))
+
+    def prose(self, rng: random.Random) -> str:
+        """Sentences about people, names and assistants."""
+        lines = load_lines("prose.txt")
+        return " ".join(rng.sample(lines, rng.randint(1, 4)))
+
+
+PROBLEM_HEADERS = [
+    ("Problem: ", "\nSolution:\n"), ("Exercise. ", "\n"), ("", "\n"), ("Question: ", "\nAnswer:\n"), ("", "\nWorked out:\n"),
+]  # fmt: skip
+SUM_FORMS = ["{e} = {v}", "{e} = {v}.", "{e} = {v}.", "We find {e} = {v}."]
