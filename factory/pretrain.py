@@ -1,0 +1,182 @@
+"""Pre-training of Sprout: next-token prediction on the plain-text stream, resumable and seeded.
+
+The batch of a step depends on seed and step number only, so a resumed run sees what an unbroken one would have seen.
+Hidden matrices are trained with Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/), the rest with
+AdamW; the learning rate warms up, stays, and falls linearly to zero.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from factory.plain_text import PlainText
+from factory.tokenizer import END_OF_TEXT
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the base model. Lengths in tokens; learning rates are peaks."""
+
+    steps: int = 6000
+    batch: int = 16
+    length: int = 256
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 768
+    muon_lr: float = 4e-3
+    adam_lr: float = 4e-3
+    warmup: int = 100
+    decay_from: float = 0.4  # share of the steps after which the learning rate falls
+    seed: int = 0
+
+
+def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """A Qwen3-architecture model with random weights."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=recipe.hidden, intermediate_size=recipe.feed_forward,
+        num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads // 2,
+        head_dim=recipe.hidden // recipe.heads, max_position_embeddings=512, tie_word_embeddings=True,
+        rope_theta=10_000.0, bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(recipe.seed)
+    model = Qwen3ForCausalLM(config)
+    model.set_attn_implementation("eager")  # faster than the CPU's fused attention at this size
+    return model
+
+
+def batch_of_step(step: int, recipe: Recipe, text: PlainText, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """The tokens of a step, shape (batch, length + 1): documents one after another, each closed by end-of-text."""
+    rng, need = random.Random(f"{recipe.seed}:{step}"), recipe.batch * (recipe.length + 1)
+    end, ids = tokenizer.convert_tokens_to_ids(END_OF_TEXT), []
+    while len(ids) < need:
+        documents = [text.document(rng) for _ in range(32)]
+        for encoding in tokenizer._tokenizer.encode_batch(documents):
+            ids += encoding.ids
+            ids.append(end)
+    return torch.tensor(ids[:need]).view(recipe.batch, recipe.length + 1)
+
+
+def learning_rate_factor(step: int, recipe: Recipe) -> float:
+    """Warm-up, plateau, linear fall to zero: the factor on the peak learning rate at `step`."""
+    start = recipe.decay_from * recipe.steps
+    fall = (recipe.steps - step) / (recipe.steps - start)
+    return min(1.0, (step + 1) / recipe.warmup, fall)
+
+
+def make_optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings and norms."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def compiled(function: Callable) -> Callable:
+    """The function compiled by torch where a C++ compiler is at hand (1.5-1.8 times faster), else as it is."""
+    import shutil
+
+    return torch.compile(function) if shutil.which("g++") or shutil.which("clang++") else function
+
+
+def pretrain(
+    folder: Path, recipe: Recipe, text: PlainText, tokenizer: PreTrainedTokenizerFast,
+    probe: Callable[[Qwen3ForCausalLM], dict] | None = None, probe_every: int = 500, save_every: int = 250,
+) -> Qwen3ForCausalLM:  # fmt: skip
+    """Train from nothing, or go on from `folder/checkpoint.pt`; log to `folder/log.jsonl`; return the model.
+
+    Raises ValueError when the checkpoint was made with another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model, step = make_model(recipe, tokenizer), 0
+    optimizers = make_optimizers(model, recipe)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        step = load_checkpoint(checkpoint, recipe, model, optimizers)
+    trim_log(folder / "log.jsonl", step)
+    bf16 = use_bf16()
+
+    def loss_of(ids: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+        return F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+    fast_loss, start, losses = compiled(loss_of), time.time(), []
+    bar = tqdm(range(step, recipe.steps), initial=step, total=recipe.steps, desc="pre-training", mininterval=10)
+    for step in bar:
+        model.train()
+        loss = fast_loss(batch_of_step(step, recipe, text, tokenizer))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, peak in zip(optimizers, (recipe.muon_lr, recipe.adam_lr), strict=True):
+            optimizer.param_groups[0]["lr"] = peak * learning_rate_factor(step, recipe)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        done = step + 1
+        if done % 50 == 0 or done == recipe.steps:
+            row = {
+                "step": done,
+                "loss": round(sum(losses) / len(losses), 4),
+                "seconds": round(time.time() - start),
+            }
+            if probe and (done % probe_every == 0 or done == recipe.steps):
+                row |= probe(model)
+            append_row(folder / "log.jsonl", row)
+            bar.set_postfix(loss=row["loss"])
+            losses = []
+        if done % save_every == 0 or done == recipe.steps:
+            save_checkpoint(checkpoint, recipe, done, model, optimizers)
+    return model.eval()
+
+
+def use_bf16() -> bool:
+    """Whether bf16 autocast pays on this machine (see `helper.models.bf16_is_fast`)."""
+    from helper.models import bf16_is_fast
+
+    return bf16_is_fast(torch.device("cpu"))
+
+
+def save_checkpoint(path: Path, recipe: Recipe, step: int, model: torch.nn.Module, optimizers: list) -> None:
+    """Write the state whole or not at all."""
+    state = {"recipe": asdict(recipe), "step": step, "model": model.state_dict()}
+    state["optimizers"] = [o.state_dict() for o in optimizers]
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def load_checkpoint(path: Path, recipe: Recipe, model: torch.nn.Module, optimizers: list) -> int:
+    """Put the saved state into model and optimizers; return the number of steps done."""
+    state = torch.load(path, weights_only=True)
+    if state["recipe"] != asdict(recipe):
+        raise ValueError(f"{path} was made with another recipe; delete {path.parent} to start anew")
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"]
+
+
+def append_row(path: Path, row: dict) -> None:
+    """Add a line to a JSONL file."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def trim_log(path: Path, step: int) -> None:
+    """Drop log rows after `step`: they belong to work done after the last checkpoint, which is done again."""
+    if path.exists():
+        rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(row + "\n" for row in rows))

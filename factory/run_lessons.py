@@ -1,0 +1,158 @@
+"""Run every lesson from top to bottom and keep its outputs in it: `python factory/run_lessons.py`.
+
+    python factory/run_lessons.py              all of them, one after another
+    python factory/run_lessons.py 02 03        those whose file name begins so
+    python factory/run_lessons.py --check      run nothing: is every notebook as this program would leave it?
+
+A lesson that fails stays as it was on disk. Left out on purpose: running several at once (two training runs
+on two cores slow each other many times over), and changing any cell's source.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+TIMEOUT = 3600  # seconds a cell, where the notebook's metadata does not say
+WIDGETS = "application/vnd.jupyter.widget-view+json"
+
+
+def run(path: Path) -> float:
+    """Execute one notebook and write it back, cleaned; the seconds it took."""
+    notebook = nbformat.read(path, as_version=4)
+    timeout = notebook.metadata.get("execution", {}).get("timeout", TIMEOUT)
+
+    def progress(cell, cell_index, **_):
+        print(f"\r{path.name}: cell {cell_index + 1}/{len(notebook.cells)}", end="", flush=True)
+
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", on_cell_start=progress, record_timing=False,
+        resources={"metadata": {"path": str(NOTEBOOKS)}}, store_widget_state=False,
+    )  # fmt: skip
+    start = time.perf_counter()
+    client.execute()
+    seconds = time.perf_counter() - start
+    write(path, clean(notebook))
+    print(f"\r{path.name}: {len(notebook.cells)} cells, {seconds:.0f} s".ljust(60), flush=True)
+    return seconds
+
+
+def clean(notebook):
+    """The notebook without widget state, timings or what tells machines apart; sources stay."""
+    kept = {key: notebook.metadata[key] for key in ("execution", "title") if key in notebook.metadata}
+    notebook.metadata.clear()
+    notebook.metadata.update(kept)
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata["language_info"] = {
+        "name": "python",
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+    }
+    for cell in notebook.cells:
+        for key in ("execution", "collapsed", "scrolled", "trusted"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = [_clean_output(output) for output in merged(cell.outputs) if not is_widget(output)]
+    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
+    return notebook
+
+
+def merged(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one output: how a run was timed must not show in the file."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def is_widget(output) -> bool:
+    """Whether an output is a live widget only: without its state (not kept) it would show nothing."""
+    data = output.get("data", {})
+    return WIDGETS in data and not set(data) & {"image/png", "text/html"}
+
+
+def _clean_output(output):
+    output.get("data", {}).pop(WIDGETS, None)
+    output.pop("transient", None)
+    home, root = str(Path.home()), str(ROOT)
+    for holder, key in (
+        (output, "text"),
+        (output.get("data", {}), "text/plain"),
+        (output.get("data", {}), "text/html"),
+    ):
+        if isinstance(holder.get(key), str):
+            holder[key] = holder[key].replace(root, "~/course")
+            if home not in ("/", "/root"):
+                holder[key] = holder[key].replace(home, "~")
+    return output
+
+
+def write(path: Path, notebook) -> None:
+    """Write a notebook whole or not at all."""
+    unfinished = path.with_suffix(".ipynb.unfinished")
+    unfinished.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def check(path: Path) -> list[str]:
+    """What is wrong with a committed notebook: not executed in order, or not as `run` leaves it."""
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    wrong = []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        wrong.append("not executed from top to bottom")
+    if nbformat.writes(clean(nbformat.reads(text, as_version=4))).rstrip("\n") != text.rstrip("\n"):
+        wrong.append("not as `make lessons` writes it")
+    return wrong
+
+
+def print_scoreboards(folder: Path) -> None:
+    """The before and after of every lesson that saved one."""
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        print(f"\n{record['lesson']}  (training {record['train_seconds']:.0f} s, {record['peak_memory_mb']} MB)")
+        for row in record["metrics"]:
+            interval = f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+            scores = f"{row['before']:.3f} -> {row['after']:.3f}"
+            print(f"  {row['name']:<32} n={row['n']:<4} {scores}   {row['difference']:+.3f} {interval}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("lessons", nargs="*", help="beginnings of file names; all when none is given")
+    parser.add_argument("--check", action="store_true", help="run nothing, say what is out of order")
+    options = parser.parse_args()
+    paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if p.name.startswith(tuple(options.lessons) or "")]
+    if options.check:
+        wrong = {path.name: check(path) for path in paths}
+        for name, faults in wrong.items():
+            print(f"{name}: {'; '.join(faults) or 'ok'}")
+        return int(any(wrong.values()))
+    failed = []
+    for path in paths:
+        try:
+            run(path)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            failed.append(path.name)
+            print(f"\n{path.name} failed, and was left as it was:\n{error}", file=sys.stderr)
+    print_scoreboards(Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs"))
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

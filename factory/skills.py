@@ -1,0 +1,213 @@
+"""What an assistant is asked and how it answers: the questions of every skill, with what a grader needs.
+
+Each function returns rows {"skill", "question", "answer", "grader", ...}; the extra fields are the grader's
+(see `helper.graders`). Every skill has wordings seen in training and wordings only evaluated ("unseen": True).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+
+from factory.knowledge import WORLD, Concept
+from factory.plain_text import load_json
+from factory.problems import Problem, few_step_arithmetic
+
+SEEN, UNSEEN = 0, 1
+
+DEFINE = (
+    ["What is {p}?", "Define {n}.", "Explain {n} in one sentence.", "Tell me what {p} is.", "What does {n} mean?",
+     "Describe {n} in one sentence.", "Give me a short introduction of {n}."],
+    ["Give me an 1-sentence introduction of {n}.", "Can you explain what {p} is?", "Please define {n} for me.",
+     "In one sentence, what is {p}?", "I want to know what {p} is."],
+)  # fmt: skip
+FACT = (
+    ["Tell me a fact about {p}.", "What do you know about {p}?", "Tell me something about {p}.",
+     "Give me one fact about {p}."],
+    ["Can you tell me a fact about {p}?", "Please tell me something I should know about {p}.",
+     "Share one fact about {p}."],
+)  # fmt: skip
+RELATION = {
+    "use": (["What is {p} used for?", "What do we use {p} for?"], ["What is the use of {p}?"]),
+    "made_of": (["What is {p} made of?", "What is the material of {p}?"], ["Tell me what {p} is made of."]),
+    "part_of": (["What is {p} part of?", "What is {p} a part of?"], ["Tell me what {p} is part of."]),
+    "found_in": (["Where is {p} found?", "Where can I find {p}?"], ["Tell me where {p} is found."]),
+    "stands_for": (["What does {n} stand for?", "What is the full form of {n}?"], ["Tell me what {n} stands for."]),
+    "capital": (["What is the capital of {n}?", "Name the capital of {n}."], ["Tell me the capital of {n}."]),
+    "continent": (["On which continent is {n}?", "Where is {n}?"], ["Tell me which continent {n} is in."]),
+    "language": (["Which language is spoken in {n}?", "What is the main language of {n}?"],
+                 ["Tell me the main language of {n}."]),
+    "eats": (["What does {p} eat?", "What is the food of {p}?"], ["Tell me what {p} eats."]),
+    "home": (["Where does {p} live?", "What is the home of {p}?"], ["Tell me where {p} lives."]),
+    "young": (["What is a young {n} called?", "What do we call a young {n}?"], ["Tell me what a young {n} is called."]),
+    "symbol": (["What is the symbol of {n}?", "What is the chemical symbol of {n}?"], ["Tell me the symbol of {n}."]),
+}  # fmt: skip
+COMPARE = (
+    ["What is the difference between {a} and {b}?", "Compare {a} and {b}.", "How does {a} differ from {b}?"],
+    ["What's the difference between {a} and {b}?", "Explain the difference between {a} and {b}."],
+)
+LIST = (
+    ["Name {k} {c}.", "List {k} {c}.", "Tell me {k} {c}.", "Give me {k} {c}."],
+    ["Can you name {k} {c}?", "Please list {k} {c}.", "Give {k} examples of {c}."],
+)
+CALCULATE = (
+    ["Calculate {e}", "What is {e}?", "Compute {e}.", "How much is {e}?"],
+    ["Please calculate {e}.", "Work out {e}.", "Tell me what {e} is."],
+)
+REWRITE = {
+    "reverse": (["Spell the word {w} backwards.", "Write {w} backwards.", "Reverse the word {w}."],
+                ["Please spell {w} backwards.", "Can you reverse the word {w}?"]),
+    "uppercase": (["Write {w} in capital letters.", "Put the word {w} in capital letters.", "Make {w} upper case."],
+                  ["Please write {w} in capital letters.", "Can you put {w} in capital letters?"]),
+    "first_letter": (["What is the first letter of {w}?", "Which letter does {w} start with?",
+                      "Tell me the first letter of {w}."],
+                     ["Please tell me the first letter of {w}.", "What letter comes first in {w}?"]),
+    "sort": (["Sort these words: {l}.", "Put these words in order of the alphabet: {l}.", "Sort: {l}."],
+             ["Please sort these words: {l}.", "Sort the words {l} by the alphabet."]),
+    "count": (["How many words are in this list: {l}?", "Count these words: {l}.", "Count the words in this list: {l}."],
+              ["Please count these words: {l}.", "How many words do you see here: {l}?"]),
+}  # fmt: skip
+REWRITE_ANSWERS = {
+    "reverse": "{w} backwards is {x}.",
+    "uppercase": "{w} in capital letters is {x}.",
+    "first_letter": "The first letter of {w} is {x}.",
+    "sort": "Sorted: {x}.",
+    "count": "The list has {x} words.",
+}
+NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
+
+
+def wording(forms: tuple[list[str], list[str]], rng: random.Random, unseen: bool) -> str:
+    """One of the wordings, seen or unseen."""
+    return rng.choice(forms[UNSEEN if unseen else SEEN])
+
+
+def define_row(concept: Concept, rng: random.Random, unseen: bool) -> dict:
+    """A question for the definition; either wording of it is right."""
+    question = concept.fill(wording(DEFINE, rng, unseen))
+    return fact_row("define", concept, question, concept.definition(), list(concept.definitions), unseen)
+
+
+def fact_question_row(concept: Concept, rng: random.Random, unseen: bool) -> dict:
+    """A question for any fact of the concept."""
+    accept = [*concept.facts, *concept.definitions]
+    accept += [concept.relation(key)[:-1] for key in concept.relations]
+    answer = concept.fact(rng.randrange(len(concept.facts)))
+    return fact_row("fact", concept, concept.fill(wording(FACT, rng, unseen)), answer, accept, unseen)
+
+
+def relation_row(concept: Concept, key: str, rng: random.Random, unseen: bool) -> dict:
+    """A question for one relation, such as what a saw is used for."""
+    question, answer = concept.fill(wording(RELATION[key], rng, unseen)), concept.relation(key)
+    return fact_row("relation", concept, question, answer, [concept.relations[key]], unseen)
+
+
+def fact_row(skill: str, concept: Concept, question: str, answer: str, accept: list[str], unseen: bool) -> dict:
+    """A row graded by `helper.graders.states_fact`."""
+    return {
+        "skill": skill, "question": question, "answer": answer, "grader": "fact", "subject": concept.name,
+        "accept": accept, "unseen": unseen,
+    }  # fmt: skip
+
+
+def compare_row(first: Concept, second: Concept, rng: random.Random, unseen: bool) -> dict:
+    """A question for the difference; right when each concept gets its own definition."""
+    forms = wording(COMPARE, rng, unseen)
+    names = (first.name, second.name) if rng.random() < 0.5 else (first.phrase, second.phrase)
+    answer = first.definition()[:-1] + ", while " + second.fill("{p} is {d}.", d=second.definitions[0])
+    return {
+        "skill": "compare", "question": forms.format(a=names[0], b=names[1]), "answer": answer, "grader": "compare",
+        "subjects": [first.name, second.name], "accept": [list(first.definitions), list(second.definitions)],
+        "unseen": unseen,
+    }  # fmt: skip
+
+
+def list_row(category: str, items: list[str], rng: random.Random, unseen: bool) -> dict:
+    """A request for some members of a category."""
+    number = rng.choice([2, 3, 3, 4])
+    chosen = rng.sample(items, number)
+    answer = f"{NUMBER_WORDS[number].capitalize()} {category} are {', '.join(chosen[:-1])} and {chosen[-1]}."
+    question = wording(LIST, rng, unseen).format(k=NUMBER_WORDS[number], c=category)
+    return {
+        "skill": "list", "question": question, "answer": answer, "grader": "list", "items": items, "number": number,
+        "category": category, "unseen": unseen,
+    }  # fmt: skip
+
+
+def calculate_row(rng: random.Random, unseen: bool, expression: tuple[str, int] | None = None) -> dict:
+    """A bare sum; half of them written without spaces, as people type."""
+    text, value = expression or few_step_arithmetic(rng)
+    typed = text.replace(" ", "") if rng.random() < 0.5 else text
+    question = wording(CALCULATE, rng, unseen).format(e=typed)
+    return {
+        "skill": "calculate", "question": question, "answer": f"{text} = {value}", "grader": "calculation",
+        "expression": text, "value": value, "unseen": unseen,
+    }  # fmt: skip
+
+
+def rewrite_row(kind: str, words: list[str], rng: random.Random, unseen: bool) -> dict:
+    """Reverse, capital letters, first letter, sort or count; `words` is what to draw from."""
+    word, listed = rng.choice(words), rng.sample(words, rng.randint(2, 5))
+    while listed == sorted(listed):
+        rng.shuffle(listed)
+    result = {
+        "reverse": "-".join(reversed(word)), "uppercase": word.upper(), "first_letter": word[0],
+        "sort": ", ".join(sorted(listed)), "count": str(len(listed)),
+    }[kind]  # fmt: skip
+    fields = {"w": word, "l": ", ".join(listed), "x": result}
+    return {
+        "skill": kind, "question": wording(REWRITE[kind], rng, unseen).format(**fields),
+        "answer": REWRITE_ANSWERS[kind].format(**fields), "grader": "exact",
+        "accept": [result, REWRITE_ANSWERS[kind].format(**fields)], "unseen": unseen,
+    }  # fmt: skip
+
+
+def problem_row(problem: Problem, skill: str = "word_problem") -> dict:
+    """A word problem; the answer shows the steps and ends with the boxed number."""
+    answer = "\n".join([*problem.lines, f"\\boxed{{{problem.answer}}}"])
+    return {
+        "skill": skill, "question": problem.question, "answer": answer, "grader": "boxed",
+        "value": str(problem.answer), "story": problem.story, "unseen": False,
+    }  # fmt: skip
+
+
+def read_rows(name: str, part: str) -> list[dict]:
+    """The rows of a world file that belong to a part ("train" or "test")."""
+    rows = [json.loads(line) for line in (WORLD / name).read_text().splitlines()]
+    return [row for row in rows if row["part"] == part]
+
+
+def identity_rows(part: str) -> list[dict]:
+    """All questions about who the assistant is."""
+    return [
+        {"skill": "identity", "question": r["question"], "answer": r["answer"], "grader": "identity", "name": "Sprout",
+         "kind": r["kind"], "unseen": part == "test"}
+        for r in read_rows("identity.jsonl", part)
+    ]  # fmt: skip
+
+
+def refusal_rows(part: str, concepts: tuple[Concept, ...]) -> list[dict]:
+    """Requests to refuse, and harmless ones that look alike and must be answered."""
+    rows, by_name = [], {c.name.lower(): c for c in concepts}
+    for r in read_rows("refusals.jsonl", part):
+        if r["kind"] != "fine":
+            rows.append({"skill": "refuse", "question": r["request"], "answer": r["answer"], "grader": "refusal",
+                         "unseen": part == "test"})  # fmt: skip
+        elif (concept := by_name.get((r.get("concept") or "").lower())) and not concept.held_out:
+            accept = [*concept.definitions, *concept.facts, *concept.relations.values()]
+            answer = concept.relation("use") if "use" in concept.relations else concept.definition()
+            rows.append(fact_row("fine", concept, r["request"], answer, accept, part == "test"))
+    return rows
+
+
+def smalltalk_rows(part: str) -> list[dict]:
+    """Greetings and thanks; trained, never graded (many answers are right)."""
+    return [
+        {"skill": "smalltalk", "question": r["question"], "answer": r["answer"], "unseen": part == "test"}
+        for r in read_rows("smalltalk.jsonl", part)
+    ]
+
+
+def categories() -> dict[str, list[str]]:
+    """Category (plural) -> its members."""
+    return load_json("lists.json")

@@ -1,0 +1,114 @@
+"""The later stages of Sprout: SFT, DPO and GRPO with the recipes of lessons 02, 03 and 04.
+
+Each function reads what the stage before wrote and returns the trained model. The settings are the lessons' own;
+`tests/test_factory.py` holds the two together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_callback import PrinterCallback
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from helper import generate_responses, set_seed
+from helper.models import bf16_is_fast
+from helper.rewards import reward_func
+
+OLD_NAME, NEW_NAME = "Sprout", "Deep Sprout"
+
+
+def quiet_settings(folder: Path, seed: int) -> dict:
+    """Settings every stage shares."""
+    return {
+        "output_dir": str(folder), "seed": seed, "use_cpu": True, "bf16": bf16_is_fast(torch.device("cpu")),
+        "gradient_checkpointing": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+    }  # fmt: skip
+
+
+def train_sft(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict], folder: Path, seed: int = 0,
+    **changes: object,
+) -> PreTrainedModel:  # fmt: skip
+    """Lesson 02: the loss on the answers only; `rows` have the column `messages`."""
+    set_seed(seed)
+    pairs = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in rows]
+    settings = SFT_SETTINGS | quiet_settings(folder, seed) | changes
+    return run(SFTTrainer, model, tokenizer, SFTConfig(**settings), Dataset.from_list(pairs))
+
+
+def correction_pairs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], old: str, new: str
+) -> list[dict]:
+    """Preference pairs from the model's own answers: `old` replaced by `new`; unchanged answers are dropped."""
+    pairs = []
+    for question, answer in zip(questions, generate_responses(model, tokenizer, questions), strict=True):
+        if old in answer:
+            user = [{"role": "user", "content": question}]
+            pairs.append({
+                "prompt": user,
+                "chosen": [{"role": "assistant", "content": answer.replace(old, new)}],
+                "rejected": [{"role": "assistant", "content": answer}],
+            })  # fmt: skip
+    return pairs
+
+
+def train_dpo(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], folder: Path, seed: int = 0,
+    **changes: object,
+) -> PreTrainedModel:  # fmt: skip
+    """Lesson 03: the name changed by pairs made of the model's own answers."""
+    set_seed(seed)
+    pairs = correction_pairs(model, tokenizer, questions, OLD_NAME, NEW_NAME)
+    settings = DPO_SETTINGS | quiet_settings(folder, seed) | changes
+    return run(DPOTrainer, model, tokenizer, DPOConfig(**settings), Dataset.from_list(pairs))
+
+
+def train_grpo(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[dict], folder: Path, seed: int = 0,
+    **changes: object,
+) -> PreTrainedModel:  # fmt: skip
+    """Lesson 04: practice with a verifiable reward; `problems` have `question` and `answer` ("#### 72")."""
+    set_seed(seed)
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": p["question"]}],
+            "ground_truth": p["answer"].split("#### ")[-1],
+        }
+        for p in problems
+    ]
+    settings = GRPO_SETTINGS | quiet_settings(folder, seed) | changes
+    return run(
+        GRPOTrainer,
+        model,
+        tokenizer,
+        GRPOConfig(**settings),
+        Dataset.from_list(rows),
+        reward_funcs=reward_func,
+    )
+
+
+def run(trainer_class, model, tokenizer, args, dataset, **options) -> PreTrainedModel:
+    """Make the trainer, train, and return the model ready for use."""
+    trainer = trainer_class(model=model, processing_class=tokenizer, args=args, train_dataset=dataset, **options)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return model.eval()
+
+
+SFT_SETTINGS = {
+    "learning_rate": 5e-4, "num_train_epochs": 2, "per_device_train_batch_size": 32, "lr_scheduler_type": "cosine",
+    "warmup_steps": 20, "max_length": 256, "logging_steps": 10,
+}  # fmt: skip
+DPO_SETTINGS = {
+    "learning_rate": 1e-4, "num_train_epochs": 3, "per_device_train_batch_size": 16, "beta": 0.2,
+    "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.3], "max_length": 128, "logging_steps": 5,
+}  # fmt: skip
+GRPO_SETTINGS = {
+    "learning_rate": 1e-4, "max_steps": 80, "per_device_train_batch_size": 64, "num_generations": 8,
+    "max_completion_length": 112, "temperature": 1.0, "beta": 0.0, "loss_type": "dr_grpo", "scale_rewards": "none",
+    "lr_scheduler_type": "constant", "logging_steps": 5,
+}  # fmt: skip
