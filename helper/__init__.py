@@ -1,0 +1,106 @@
+"""What the lessons import: `from helper import load_model_and_tokenizer, ...`.
+
+Importing this package first switches Hugging Face telemetry and progress bars off and quiets
+library chatter, so that a lesson's output is the lesson's own. Errors are never hidden.
+Left out on purpose: TRL (each lesson imports its trainer in full view), and anything that trains.
+"""
+
+from helper import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
+
+from helper.answers import answers_match, extract_answer, extract_boxed, extract_gold
+from helper.data import (
+    display_dataset,
+    load_course_dataset,
+    load_suite,
+    validate_messages,
+    validate_preferences,
+    validate_problems,
+)
+from helper.evaluation import (
+    accuracy_table,
+    compare,
+    evaluate,
+    paired_difference,
+    pass_at_k,
+    peak_memory_mb,
+    save_scoreboard,
+    scoreboard,
+    wilson_interval,
+)
+from helper.generation import (
+    complete_text,
+    generate_responses,
+    next_token_table,
+    test_model_with_questions,
+)
+from helper.live import LiveLog, watch
+from helper.models import (
+    bf16_is_fast,
+    choose_device,
+    load_model_and_tokenizer,
+    output_folder,
+    project_folder,
+    set_seed,
+)
+from helper.plots import (
+    plot_dpo_loss,
+    plot_group_advantages,
+    plot_next_tokens,
+    plot_scoreboard,
+    plot_sft_mask,
+    plot_stages,
+    plot_training,
+)
+from helper.rewards import (
+    boxed_format_reward,
+    graded_reward,
+    hackable_reward,
+    random_reward,
+    reward_func,
+)
+
+__all__ = [
+    "LiveLog",
+    "accuracy_table",
+    "answers_match",
+    "bf16_is_fast",
+    "boxed_format_reward",
+    "choose_device",
+    "compare",
+    "complete_text",
+    "display_dataset",
+    "evaluate",
+    "extract_answer",
+    "extract_boxed",
+    "extract_gold",
+    "generate_responses",
+    "graded_reward",
+    "hackable_reward",
+    "load_course_dataset",
+    "load_model_and_tokenizer",
+    "load_suite",
+    "next_token_table",
+    "output_folder",
+    "paired_difference",
+    "pass_at_k",
+    "peak_memory_mb",
+    "plot_dpo_loss",
+    "plot_group_advantages",
+    "plot_next_tokens",
+    "plot_scoreboard",
+    "plot_sft_mask",
+    "plot_stages",
+    "plot_training",
+    "project_folder",
+    "random_reward",
+    "reward_func",
+    "save_scoreboard",
+    "scoreboard",
+    "set_seed",
+    "test_model_with_questions",
+    "validate_messages",
+    "validate_preferences",
+    "validate_problems",
+    "watch",
+    "wilson_interval",
+]

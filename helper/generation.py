@@ -1,0 +1,229 @@
+"""Generating text: chat answers, plain continuations, and the next-token distribution, always in batches.
+
+One small decoding loop for all of it, greedy or sampled. A row that has ended leaves the batch, so one long
+answer does not make the others wait. In float32 a text is the same alone and in a batch.
+Left out on purpose: beam search, top-k and top-p, repetition penalties (also those a Hub model ships with),
+speculative decoding, vLLM (lesson 10).
+"""
+
+from collections.abc import Callable
+from types import MethodType
+
+import pandas as pd
+import torch
+
+from helper.models import end_of_turn_id
+
+
+def generate_responses(
+    model,
+    tokenizer,
+    user_message: str | list[str] | None = None,
+    system_message: str | None = None,
+    max_new_tokens: int = 100,
+    full_message: list | None = None,
+    *,
+    batch_size: int = 64,
+    temperature: float = 0.0,
+    num_samples: int = 1,
+    enable_thinking: bool = False,
+):
+    """Answer one message (-> str) or a list of them (-> list of str, same order), through the chat template.
+
+    `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead
+    of the two messages. `temperature` 0 is greedy. `num_samples` > 1 gives a list of that many answers for
+    each question; it needs a temperature. `batch_size` counts rows generated together. Only the new text is
+    returned, stripped.
+    """
+    conversations, single = _conversations(user_message, system_message, full_message)
+    if num_samples > 1 and temperature <= 0:
+        raise ValueError("num_samples > 1 needs a temperature above 0: greedy answers would all be the same.")
+    prompts = [
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking)
+        for messages in conversations
+    ]
+    rows = [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts for _ in range(num_samples)]
+    new = generate_tokens(model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature)
+    texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)] if new else []
+    if num_samples > 1:
+        texts = [texts[i : i + num_samples] for i in range(0, len(texts), num_samples)]
+    return texts[0] if single else texts
+
+
+def _conversations(user_message, system_message, full_message) -> tuple[list[list[dict]], bool]:
+    """The conversations to answer, and whether the caller gave a single one."""
+    if (user_message is None) == (full_message is None):
+        raise ValueError("Give either user_message or full_message.")
+    if full_message is not None:
+        single = bool(full_message) and isinstance(full_message[0], dict)
+        return ([full_message] if single else list(full_message)), single
+    single = isinstance(user_message, str)
+    system = [{"role": "system", "content": system_message}] if system_message else []
+    users = [user_message] if single else user_message
+    return [[*system, {"role": "user", "content": user}] for user in users], single
+
+
+def complete_text(
+    model,
+    tokenizer,
+    prompts: str | list[str],
+    max_new_tokens: int = 30,
+    stop: str | list[str] | None = "\n",
+    *,
+    batch_size: int = 64,
+    temperature: float = 0.0,
+):
+    """Continue plain text, without a chat template: what a base model does. One prompt -> str, a list ->
+    list.
+
+    A continuation ends before the first `stop` text (None: only at the end token or `max_new_tokens`), and is
+    returned as generated, leading space included.
+    """
+    single = isinstance(prompts, str)
+    stops = [stop] if isinstance(stop, str) else list(stop or [])
+    rows = [tokenizer(prompt).input_ids for prompt in ([prompts] if single else prompts)]
+    window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on; one may be part of a letter
+
+    def has_stopped(tokens: list[int]) -> bool:
+        tail = tokenizer.decode(tokens[-window:])
+        return any(text in tail for text in stops)
+
+    new = generate_tokens(
+        model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature,
+        has_stopped=has_stopped if stops else None,
+    )  # fmt: skip
+    texts = []
+    for text in tokenizer.batch_decode(new, skip_special_tokens=True) if new else []:
+        ends = [text.find(end) for end in stops if end in text]
+        texts.append(text[: min(ends)] if ends else text)
+    return texts[0] if single else texts
+
+
+def generate_tokens(
+    model,
+    tokenizer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    *,
+    batch_size: int = 64,
+    temperature: float = 0.0,
+    has_stopped: Callable[[list[int]], bool] | None = None,
+) -> list[list[int]]:
+    """Continue each list of token ids; the new ids without the end token, in the order of `prompts`.
+
+    Rows of like length share a batch, so that little is padded. Ends at the end token or the template's end
+    of turn.
+    """
+    stop_ids = stop_token_ids(model, tokenizer)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    new: list[list[int]] = [[] for _ in prompts]
+    training, _ = model.training, model.eval()
+    try:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = [prompts[i] for i in chosen]
+            for i, tokens in zip(chosen, _decode(model, batch, max_new_tokens, stop_ids, temperature, has_stopped)):
+                new[i] = tokens
+    finally:
+        model.train(training)
+    return new
+
+
+def stop_token_ids(model, tokenizer) -> list[int]:
+    """The ids that end a text: the tokenizer's end, the template's end of turn, the model's own."""
+    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+    own = own if isinstance(own, list) else [own]
+    ids = [tokenizer.eos_token_id, end_of_turn_id(tokenizer), *own]
+    return sorted({i for i in ids if i is not None})
+
+
+@torch.inference_mode()
+def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped) -> list[list[int]]:
+    """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
+    device = model.device
+    ids, mask = _pad_left(prompts, device)
+    # A word's position must not depend on the padding before it.
+    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    stops = torch.tensor(stop_ids, device=device)
+    alive, cache, new = list(range(len(prompts))), None, [[] for _ in prompts]
+    forward = plain_forward(model)
+    for _ in range(max_new_tokens):
+        output = forward(
+            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        cache, token = output.past_key_values, _pick(output.logits[:, -1], temperature)
+        ended = torch.isin(token, stops).tolist()
+        for row, (value, end) in enumerate(zip(token.tolist(), ended)):
+            if not end:
+                new[alive[row]].append(value)
+                ended[row] = has_stopped is not None and has_stopped(new[alive[row]])
+        keep = [row for row, end in enumerate(ended) if not end]
+        if not keep:
+            break
+        if len(keep) < len(alive):
+            rows = torch.tensor(keep, device=device)
+            cache.batch_select_indices(rows)
+            alive, token, mask, position = [alive[r] for r in keep], token[rows], mask[rows], position[rows]
+        ids, position = token[:, None], position[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(keep), 1)], dim=1)
+    return new
+
+
+def plain_forward(model) -> Callable:
+    """The model's forward pass in the precision of its weights.
+
+    A trainer with bf16=True leaves its autocast wrapped around `model.forward`, once more each time it runs;
+    before and after training would then be measured in different precisions.
+    """
+    return MethodType(type(model).forward, model) if hasattr(model, "_original_forward") else model
+
+
+def _pad_left(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (rows, longest), each row's text at the right end."""
+    longest = max(max(len(prompt) for prompt in prompts), 1)
+    ids = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _pick(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw."""
+    if temperature <= 0:
+        return logits.argmax(-1)
+    return torch.multinomial(torch.softmax(logits.float() / temperature, -1), 1)[:, 0]
+
+
+def test_model_with_questions(
+    model,
+    tokenizer,
+    questions: list[str],
+    system_message: str | None = None,
+    title: str = "Model Output",
+    max_new_tokens: int = 100,
+) -> None:
+    """Print each question with the model's greedy answer to it."""
+    answers = generate_responses(model, tokenizer, list(questions), system_message, max_new_tokens)
+    print(f"=== {title} ===")
+    for number, (question, answer) in enumerate(zip(questions, answers), start=1):
+        print(f"\n{number}. {question}\n   {answer or '(nothing)'}")
+
+
+test_model_with_questions.__test__ = False  # pytest: the name is the reference course's, it is no test
+
+
+@torch.inference_mode()
+def next_token_table(model, tokenizer, text: str, k: int = 8) -> pd.DataFrame:
+    """The `k` likeliest next tokens after `text`: columns `token` (a space shown as ␣) and `probability`."""
+    ids = torch.tensor([tokenizer(text).input_ids], device=model.device)
+    training, _ = model.training, model.eval()
+    logits = plain_forward(model)(input_ids=ids).logits[0, -1]
+    model.train(training)
+    top = torch.softmax(logits.float(), -1).topk(min(k, len(logits)))
+    tokens = [show_token(tokenizer.decode([i])) for i in top.indices.tolist()]
+    return pd.DataFrame({"token": tokens, "probability": top.values.tolist()})
+
+
+def show_token(token: str) -> str:
+    """A token with its spaces and line ends visible."""
+    return token.replace(" ", "␣").replace("\n", "\\n").replace("\t", "\\t")

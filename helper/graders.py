@@ -1,0 +1,200 @@
+"""Deciding whether an answer is right, skill by skill: strict, and the same for every model.
+
+`grade(row, answer)` looks at `row["grader"]`. Every grader rejects an empty answer, an echo of the question, talk
+without content, and true statements about something else; `tests/test_graders.py` holds them to it.
+Left out on purpose: judging by a model. A rule that can be read is worth more here than one that is lenient.
+"""
+
+from __future__ import annotations
+
+import re
+
+from helper.answers import answers_match, extract_boxed
+
+# Words without content: an answer may add or drop these freely.
+FILLER = {
+    "a",
+    "an",
+    "the",
+    "is",
+    "are",
+    "was",
+    "it",
+    "its",
+    "this",
+    "that",
+    "of",
+    "to",
+    "in",
+    "on",
+    "at",
+    "and",
+    "or",
+    "as",
+    "by",
+    "for",
+    "with",
+    "from",
+    "be",
+    "can",
+    "which",
+    "who",
+    "one",
+    "also",
+    "very",
+    "some",
+    "has",
+    "have",
+    "i",
+    "you",
+    "we",
+}
+# Words that only name a relation ("is used to", "the capital of"): an answer may add these too.
+RELATION_WORDS = {
+    "used",
+    "made",
+    "part",
+    "found",
+    "stands",
+    "stand",
+    "capital",
+    "main",
+    "language",
+    "eats",
+    "lives",
+    "young",
+    "called",
+    "symbol",
+    "chemical",
+    "home",
+}
+REFUSAL = re.compile(r"^(i am sorry, but )?i (can not|cannot|can't)\b|^(i am )?sorry\b", re.IGNORECASE)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return re.findall(r"[a-z0-9+#]+(?:[-'][a-z0-9]+)*", text.lower())
+
+
+def content_of(text: str) -> list[str]:
+    """The words that carry content, in order."""
+    return [word for word in words_of(text) if word not in FILLER]
+
+
+def without_subject(words: list[str], subject: str) -> list[str] | None:
+    """`words` with the first mention of `subject` (singular or plural) taken out; None where it is not mentioned."""
+    name = words_of(subject)
+    for start in range(len(words) - len(name) + 1):
+        part = words[start : start + len(name)]
+        if part == name or part == [*name[:-1], name[-1] + "s"]:
+            return words[:start] + words[start + len(name) :]
+    return None
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text; a line break ends one too."""
+    return [part for part in re.split(r"[.!?]+(?:\s+|$)|\n+", text.strip()) if words_of(part)]
+
+
+def states_fact(answer: str, subject: str, accept: list[str]) -> bool:
+    """Whether the answer says one of `accept` about `subject`, and nothing else.
+
+    The subject is named, and every sentence holds the content words of one accepted statement, all of them, in their
+    order, and no others.
+    """
+    sentences = sentences_of(answer)
+    if not sentences or without_subject(words_of(sentences[0]), subject) is None:
+        return False
+    return all(one_statement(sentence, subject, accept) for sentence in sentences)
+
+
+def one_statement(sentence: str, subject: str, accept: list[str]) -> bool:
+    """Whether one sentence states one of `accept`, no more and no less; a later sentence may call the subject "it"."""
+    said = words_of(sentence)
+    said = without_subject(said, subject) or said
+    for statement in accept:
+        whole = words_of(statement)
+        for needed in (whole, without_subject(whole, subject) or whole):
+            core = [word for word in needed if word not in FILLER] or needed
+            if [word for word in said if word in core or word not in FILLER | RELATION_WORDS] == core:
+                return True
+    return False
+
+
+def compares(answer: str, subjects: list[str], accept: list[list[str]]) -> bool:
+    """Whether the answer gives each of two subjects its own definition, split at "while" or a sentence end."""
+    text = re.sub(r",?\s+(while|whereas|but)\s+", ". ", answer)
+    sentences = sentences_of(text)
+    if len(sentences) != 2:
+        return False
+    found = []
+    for sentence in sentences:
+        for index, (subject, definitions) in enumerate(zip(subjects, accept, strict=True)):
+            named = without_subject(words_of(sentence), subject) is not None
+            if named and words_of(sentence)[:4] and one_statement(sentence, subject, definitions):
+                found.append(index)
+    return sorted(set(found)) == [0, 1]
+
+
+def lists_members(answer: str, items: list[str], number: int, category: str) -> bool:
+    """Whether the answer names exactly `number` different members of the category and nothing else."""
+    body = re.sub(r"^.*?\b(are|is)\b|^[^:]*:", "", answer.strip().rstrip("."), count=1, flags=re.IGNORECASE)
+    named = [" ".join(w for w in words_of(part) if w not in {"a", "an", "the"}) for part in re.split(r",|\band\b|\n", body)]
+    named = [name for name in named if name]
+    known = {" ".join(words_of(item)) for item in items}
+    return len(named) == number == len(set(named)) and all(name in known for name in named)
+
+
+def is_calculation(answer: str, expression: str, value: int) -> bool:
+    """Whether the answer is the value, alone or after the same expression and "="."""
+    text = re.sub(r"\s+", "", answer).rstrip(".")
+    return text in {str(value), f"{expression.replace(' ', '')}={value}"}
+
+
+def is_exact(answer: str, accept: list[str]) -> bool:
+    """Whether the answer is one of `accept`, final full stop and outer spaces aside; case counts."""
+    return answer.strip().rstrip(".") in {text.strip().rstrip(".") for text in accept}
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether the answer is one sentence that declines."""
+    return bool(REFUSAL.match(answer.strip())) and len(sentences_of(answer)) == 1
+
+
+def says_name(answer: str, name: str, kind: str, others: tuple[str, ...] = ("Sprout", "Deep Sprout")) -> bool:
+    """Whether the answer names exactly `name`, once, in one whole sentence; to "Are you X?" it must begin with "No"."""
+    names = re.findall(r"\b(?:Deep )?Sprout\b", answer) if name in others else re.findall(rf"\b{re.escape(name)}\b", answer)
+    whole = answer.strip().endswith(".") and len(sentences_of(answer)) == 1 and len(words_of(answer)) >= 3
+    denies = answer.strip().lower().startswith("no") or kind != "other"
+    return names == [name] and whole and denies
+
+
+def is_boxed_answer(answer: str, value: str) -> bool:
+    """Whether the last \\boxed{} of the answer holds the value."""
+    boxed = extract_boxed(answer)
+    return boxed is not None and answers_match(boxed, value)
+
+
+def grade(row: dict, answer: str) -> bool:
+    """Whether `answer` is right for `row`.
+
+    Raises ValueError for a row without a known grader, naming the row.
+    """
+    kind = row.get("grader")
+    if kind == "fact":
+        return states_fact(answer, row["subject"], row["accept"])
+    if kind == "compare":
+        return compares(answer, row["subjects"], row["accept"])
+    if kind == "list":
+        return lists_members(answer, row["items"], row["number"], row["category"])
+    if kind == "calculation":
+        return is_calculation(answer, row["expression"], row["value"])
+    if kind == "exact":
+        return is_exact(answer, row["accept"])
+    if kind == "refusal":
+        return is_refusal(answer)
+    if kind == "identity":
+        return says_name(answer, row["name"], row.get("kind", ""))
+    if kind == "boxed":
+        return is_boxed_answer(answer, row["value"])
+    raise ValueError(f"row {row.get('id', row)!r} has no known grader: {kind!r}")

@@ -1,0 +1,202 @@
+"""Static figures for the lessons, one function each; every one returns a closed matplotlib Figure.
+
+Put the call last in a cell and the figure shows once. White ground (readable in JupyterLab's dark theme
+too), the Okabe-Ito colours (told apart by colour-blind readers), text of 9 points and more.
+Left out on purpose: interactive charts (widgets.py), style sheets, and any computing that is not drawing.
+"""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999",
+)  # fmt: skip
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+FONT = {
+    "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
+    "legend.fontsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#E5E5E5", "axes.axisbelow": True, "text.parse_math": False,
+}  # fmt: skip
+
+
+def _figure(rows: int, columns: int, width: float, height: float):
+    """A figure and its axes as a flat list."""
+    with plt.rc_context(FONT):
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), facecolor="white", squeeze=False,
+                                    layout="constrained")  # fmt: skip
+    plt.close(figure)  # the cell shows the returned figure; without this it would show twice
+    return figure, list(axes.flat)
+
+
+def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str] | None = None) -> Figure:
+    """One small chart a logged column against the step: every value in pale, a running mean in full colour.
+
+    `log_table` is `live.table()`. Raises KeyError, naming what was logged, for a column that was not.
+    """
+    missing = [column for column in columns if column not in log_table]
+    if missing:
+        raise KeyError(f"Not in the log: {', '.join(missing)}. Logged: {', '.join(map(str, log_table.columns))}")
+    across = min(len(columns), 3)
+    down = math.ceil(len(columns) / across)
+    with plt.rc_context(FONT):
+        figure, axes = _figure(down, across, 3.6 * across, 2.6 * down)
+        for axis, column, title, colour in zip(axes, columns, titles or columns, COLOURS * 9, strict=False):
+            values = log_table[["step", column]].dropna()
+            axis.plot(values["step"], values[column], color=colour, alpha=0.35, linewidth=1)
+            smooth = values[column].rolling(max(1, len(values) // 12), min_periods=1, center=True).mean()
+            axis.plot(values["step"], smooth, color=colour, linewidth=2)
+            axis.set(title=title, xlabel="step")
+        for axis in axes[len(columns) :]:
+            axis.set_visible(False)
+    return figure
+
+
+def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
+    """A dumbbell a metric: before and after training with 95% intervals, from `helper.scoreboard`."""
+    height = 1.1 + 0.55 * len(scoreboard)
+    with plt.rc_context(FONT):
+        figure, (axis,) = _figure(1, 1, 7.5, height)
+        places = np.arange(len(scoreboard))[::-1]
+        axis.hlines(places, scoreboard["before"], scoreboard["after"], color=GREY, linewidth=1)
+        for stage, colour, marker, shift in (("before", ORANGE, "o", 0.12), ("after", BLUE, "D", -0.12)):
+            middle = scoreboard[stage]
+            error = [middle - scoreboard[f"{stage}_low"], scoreboard[f"{stage}_high"] - middle]
+            axis.errorbar(middle, places + shift, xerr=np.clip(error, 0, None), fmt=marker,
+                          color=colour, label=stage, capsize=3, markersize=6)  # fmt: skip
+        labels = [f"{name} (n={n})" for name, n in zip(scoreboard["name"], scoreboard["n"], strict=True)]
+        axis.set_yticks(places, labels)
+        axis.set_ylim(-0.6, len(scoreboard) - 0.4)
+        _percent_axis(axis.xaxis, axis.set_xlim, scoreboard)
+        axis.set_xlabel("score, with 95% interval")
+        figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _percent_axis(axis, set_limits, scores: pd.DataFrame) -> None:
+    """From 0 to 100% when all scores are shares; other metrics keep their own scale."""
+    numbers = scores.drop(columns="n", errors="ignore").select_dtypes("number")
+    numbers = numbers[[column for column in numbers if not column.startswith("difference")]]
+    if numbers.min().min() >= 0 and numbers.max().max() <= 1:
+        set_limits(-0.02, 1.02)
+        axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def plot_next_tokens(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Bars of the likeliest next tokens, side by side: {title: `next_token_table(...)`}."""
+    longest = max(len(table) for table in tables.values())
+    with plt.rc_context(FONT):
+        figure, axes = _figure(1, len(tables), 3.6 * len(tables), 0.9 + 0.3 * longest)
+        for axis, (title, table), colour in zip(axes, tables.items(), COLOURS * 9, strict=False):
+            places = np.arange(len(table))[::-1]
+            axis.barh(places, table["probability"], color=colour)
+            axis.set_yticks(places, list(table["token"]), family="monospace")
+            for place, value in zip(places, table["probability"], strict=True):
+                axis.text(value + 0.015, place, f"{value:.0%}" if value >= 0.005 else "<1%", va="center", fontsize=9)
+            axis.set(title=title, xlabel="probability", xlim=(0, 1.12), xticks=[0, 0.5, 1])
+            axis.grid(axis="y", visible=False)
+    return figure
+
+
+def plot_stages(scores: pd.DataFrame) -> Figure:
+    """Bars grouped by skill, one bar a stage, with 95% intervals: columns stage, skill, right, low, high."""
+    stages, skills = list(dict.fromkeys(scores["stage"])), list(dict.fromkeys(scores["skill"]))
+    width = 0.8 / len(stages)
+    with plt.rc_context(FONT):
+        figure, (axis,) = _figure(1, 1, max(6.0, 1.3 * len(skills) + 1), 3.6)
+        for number, (stage, colour) in enumerate(zip(stages, COLOURS * 9, strict=False)):
+            rows = scores[scores["stage"] == stage].set_index("skill").reindex(skills)
+            places = np.arange(len(skills)) + (number - (len(stages) - 1) / 2) * width
+            error = np.clip([rows["right"] - rows["low"], rows["high"] - rows["right"]], 0, None)
+            axis.bar(places, rows["right"], width * 0.92, color=colour, label=stage)
+            axis.errorbar(places, rows["right"], yerr=error, fmt="none", ecolor="#333333", capsize=2, linewidth=1)
+        axis.set_xticks(range(len(skills)), [skill.replace(" ", "\n") for skill in skills])
+        axis.set(ylim=(0, 1.05), ylabel="right, with 95% interval")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axis.grid(axis="x", visible=False)
+        figure.legend(loc="outside upper center", ncols=len(stages), frameon=False)
+    return figure
+
+
+def plot_sft_mask(tokens: list[str], mask: list[int]) -> Figure:
+    """The tokens of a training row as a coloured strip: `mask` 1 is trained (in the loss), 0 is only read."""
+    if len(tokens) != len(mask):
+        raise ValueError(f"{len(tokens)} tokens and {len(mask)} mask values.")
+    shown = [token.replace(" ", "␣").replace("\n", "\\n") or "∅" for token in tokens]
+    places, across, line = [], 0.0, 0
+    for token in shown:
+        if across and across + len(token) + 1 > 102:
+            across, line = 0.0, line + 1
+        places.append((across, line))
+        across += len(token) + 1.6
+    with plt.rc_context(FONT):
+        figure, (axis,) = _figure(1, 1, 9, 0.55 + 0.36 * (line + 1))
+        for token, trained, (x, y) in zip(shown, mask, places, strict=True):
+            colour = SKY if trained else "#E3E3E3"
+            box = {"facecolor": colour, "edgecolor": "white", "boxstyle": "square,pad=0.25"}
+            axis.text(x, -y, token, family="monospace", fontsize=9.5, bbox=box, va="center", color="black")
+        axis.set(xlim=(-1, 106), ylim=(-line - 0.6, 0.6))
+        axis.axis("off")
+        patches = [
+            Patch(color=SKY, label="trained: in the loss"),
+            Patch(color="#E3E3E3", label="read only: masked"),
+        ]
+        figure.legend(handles=patches, loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
+    """DPO's loss -log σ(β·m) and its gradient's weight β·σ(-β·m) against the margin m, a curve a β.
+
+    m is the log-ratio of the chosen answer minus that of the rejected one, in nats (Rafailov et al. 2023,
+    eq. 7).
+    """
+    margin = np.linspace(-20, 20, 401)
+    with plt.rc_context(FONT):
+        figure, (loss, weight) = _figure(1, 2, 9, 3.2)
+        for beta, colour, line in zip(betas, COLOURS, ("-", "--", "-.", ":") * 2, strict=False):
+            loss.plot(
+                margin,
+                np.logaddexp(0, -beta * margin),
+                line,
+                color=colour,
+                label=f"β = {beta:g}",
+                linewidth=2,
+            )
+            weight.plot(margin, beta / (1 + np.exp(beta * margin)), line, color=colour, linewidth=2)
+        loss.plot(0, math.log(2), "o", color="black")
+        loss.annotate("start: ln 2", (0, math.log(2)), (2, 2.2), arrowprops={"arrowstyle": "-"})
+        loss.set(title="loss", xlabel="margin m (nats)", ylim=(0, 5))
+        weight.set(title="weight of the gradient", xlabel="margin m (nats)")
+        figure.legend(loc="outside upper center", ncols=len(betas), frameon=False)
+    return figure
+
+
+def plot_group_advantages(rewards: list[float] | list[list[float]]) -> Figure:
+    """Rewards of one or several groups, and the advantages (r - mean) / (std + 1e-4) that GRPO makes of them.
+
+    std is the sample's (n - 1), as in the library (Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
+    """
+    groups = [list(map(float, group)) for group in (rewards if isinstance(rewards[0], list | tuple) else [rewards])]
+    with plt.rc_context(FONT):
+        figure, axes = _figure(len(groups), 2, 8, 0.4 + 2.2 * len(groups))
+        for row, group in enumerate(groups):
+            values, numbers = np.array(group), np.arange(1, len(group) + 1)
+            spread = values.std(ddof=1) if len(group) > 1 else 0.0
+            advantages = (values - values.mean()) / (spread + 1e-4)
+            left, right = axes[2 * row], axes[2 * row + 1]
+            left.bar(numbers, values, color=GREY)
+            left.axhline(values.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {values.mean():.2f}")
+            left.legend(frameon=False)
+            right.bar(numbers, advantages, color=[BLUE if a >= 0 else RED for a in advantages])
+            right.axhline(0, color="black", linewidth=1)
+            right.set_ylim(-max(1, *abs(advantages)) * 1.15, max(1, *abs(advantages)) * 1.15)
+            if spread == 0:
+                right.text(0.5, 0.75, "all alike: no signal", ha="center", transform=right.transAxes)
+            left.set(title="reward", xticks=numbers, xlabel="response")
+            right.set(title="advantage", xticks=numbers, xlabel="response")
+    return figure

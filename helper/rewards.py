@@ -1,0 +1,84 @@
+r"""Reward functions, in the signature of TRL's GRPO trainer: one float for each completion, in order.
+
+`completions`: a list of texts, or of message lists whose last message is the model's. Other columns of the
+data set arrive by name (`ground_truth`: the expected answers, as texts), and `**kwargs` takes what is not
+used. Left out on purpose: rewards that need a model (lesson 06), and any state: a reward depends on its
+arguments only.
+"""
+
+import random
+import re
+
+from helper.answers import answers_match, as_number, extract_boxed, normalise
+
+
+def completion_text(completion: str | list[dict]) -> str:
+    """The text of a completion in either of the trainer's forms."""
+    return completion if isinstance(completion, str) else completion[-1]["content"]
+
+
+def reward_func(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
+    r"""1.0 where the last \boxed{} answer equals the expected one, else 0.0.
+
+    >>> reward_func([r"So \boxed{72}.", r"So \boxed{71}.", "So 72."], ["72", "72", "72"])
+    [1.0, 0.0, 0.0]
+    """
+    return [
+        float(answers_match(extract_boxed(completion_text(completion)), str(truth)))
+        for completion, truth in zip(completions, ground_truth, strict=True)
+    ]
+
+
+def boxed_format_reward(completions: list, **kwargs) -> list[float]:
+    r"""1.0 where there is exactly one \boxed{} and it holds something, right or wrong, else 0.0.
+
+    >>> boxed_format_reward([r"\boxed{3}", "3", r"\boxed{}", r"\boxed{1} \boxed{2}"])
+    [1.0, 0.0, 0.0, 0.0]
+    """
+    texts = [completion_text(completion) for completion in completions]
+    return [float(text.count(r"\boxed") == 1 and bool(extract_boxed(text))) for text in texts]
+
+
+def graded_reward(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
+    r"""1.0 where the boxed answer is right, 0.1 where it is a wrong number, 0.0 without a boxed number.
+
+    The grades of ReFT (Luong et al. 2024, arXiv 2401.08967, section 3.2).
+
+    >>> graded_reward([r"\boxed{72}", r"\boxed{71}", r"\boxed{cake}", "72"], ["72"] * 4)
+    [1.0, 0.1, 0.0, 0.0]
+    """
+    rewards = []
+    for completion, right in zip(completions, reward_func(completions, ground_truth), strict=True):
+        boxed = extract_boxed(completion_text(completion))
+        a_number = boxed is not None and len(boxed) < 200 and as_number(normalise(boxed)) is not None
+        rewards.append(1.0 if right else 0.1 if a_number else 0.0)
+    return rewards
+
+
+def hackable_reward(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
+    r"""1.0 where the expected number stands anywhere in the text, else 0.0. Do not use it: it can be hacked.
+
+    Counting aloud is enough to be paid:
+
+    >>> hackable_reward(["1 2 3 4 5 6 7 8 9", r"\boxed{8}", r"\boxed{18}"], ["8", "8", "8"])
+    [1.0, 1.0, 0.0]
+    """
+    rewards = []
+    for completion, truth in zip(completions, ground_truth, strict=True):
+        numbers = re.findall(r"-?[0-9][0-9,]*(?:\.[0-9]+)?", completion_text(completion))
+        rewards.append(float(any(answers_match(number.rstrip(","), str(truth)) for number in numbers)))
+    return rewards
+
+
+def random_reward(completions: list, seed: int = 0, trainer_state=None, **kwargs) -> list[float]:
+    r"""0.0 or 1.0 by the toss of a fair coin, whatever the text says: the control run.
+
+    The toss depends on the seed and on the trainer's step (TRL passes `trainer_state`), never on the
+    completion, so there is nothing to learn from it.
+
+    >>> random_reward(["a", "b", "c", "d", "e", "f"]) == random_reward(["u", "v", "w", "x", "y", "z"])
+    True
+    """
+    step = trainer_state.global_step if trainer_state is not None else 0
+    coin = random.Random(f"{seed}-{step}")
+    return [float(coin.random() < 0.5) for _ in completions]

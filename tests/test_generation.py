@@ -1,0 +1,169 @@
+import time
+
+import pytest
+import torch
+from conftest import make_model
+
+from helper import generation
+from helper.generation import (
+    complete_text,
+    generate_responses,
+    generate_tokens,
+    next_token_table,
+    stop_token_ids,
+    test_model_with_questions,
+)
+
+QUESTIONS = [
+    "what?",
+    "what is the capital of a place?",
+    "one",
+    "12 + 34 = 46 " * 8,
+    "six seven",
+    "is a place the",
+]
+
+
+def test_a_batch_gives_the_texts_of_one_by_one(model, tokenizer):
+    together = generate_responses(model, tokenizer, QUESTIONS, max_new_tokens=30)
+    alone = [generate_responses(model, tokenizer, question, max_new_tokens=30) for question in QUESTIONS]
+    assert together == alone
+    assert len(set(alone)) > 3  # or the comparison says nothing
+    assert generate_responses(model, tokenizer, QUESTIONS, max_new_tokens=30, batch_size=2) == alone
+
+
+def test_the_loop_gives_what_the_library_generates(model, tokenizer):
+    prompts = [tokenizer(question).input_ids for question in QUESTIONS]
+    ours = generate_tokens(model, tokenizer, prompts, 25)
+    ends = set(stop_token_ids(model, tokenizer))
+    for prompt, tokens in zip(prompts, ours, strict=True):
+        theirs = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=25)[0, len(prompt) :].tolist()
+        assert tokens == [t for t in theirs if t not in ends]
+
+
+def test_wrong_positions_would_be_noticed(model, tokenizer, monkeypatch):
+    """The two tests above must fail when padding moves the words: planted by padding on the right."""
+    alone = [generate_responses(model, tokenizer, question, max_new_tokens=30) for question in QUESTIONS]
+
+    def pad_right(prompts, device):
+        longest = max(map(len, prompts))
+        ids = torch.tensor([p + [0] * (longest - len(p)) for p in prompts])
+        return ids, torch.tensor([[1] * len(p) + [0] * (longest - len(p)) for p in prompts])
+
+    monkeypatch.setattr(generation, "_pad_left", pad_right)
+    assert generate_responses(model, tokenizer, QUESTIONS, max_new_tokens=30) != alone
+
+
+def favour(model, token_id, monkeypatch, after=3):
+    """Make the model say `token_id` once `after` tokens have been generated for it."""
+    forward, calls = type(model).forward, []
+
+    def planted(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        calls.append(output.logits.shape[0])
+        if len(calls) > after:
+            output.logits[0, -1, token_id] = 1e9
+        return output
+
+    monkeypatch.setattr(type(model), "forward", planted)
+    return calls
+
+
+@pytest.mark.parametrize("token", ["<|endoftext|>", "<|im_end|>"])
+def test_a_row_stops_at_the_end_and_leaves_the_batch(model, tokenizer, monkeypatch, token):
+    free = generate_responses(model, tokenizer, QUESTIONS[:3], max_new_tokens=12)
+    calls = favour(model, tokenizer.convert_tokens_to_ids(token), monkeypatch)
+    texts = generate_responses(model, tokenizer, QUESTIONS[:3], max_new_tokens=12)
+    assert calls[:6] == [3, 3, 3, 3, 2, 1] and len(calls) == 6
+    for text, whole in zip(texts, free, strict=True):
+        assert whole.startswith(text) and "<|" not in text
+
+
+def test_forms_of_call(model, tokenizer):
+    one = generate_responses(model, tokenizer, "one", "two", 8)
+    assert isinstance(one, str)
+    conversation = [{"role": "system", "content": "two"}, {"role": "user", "content": "one"}]
+    assert generate_responses(model, tokenizer, full_message=conversation, max_new_tokens=8) == one
+    assert generate_responses(model, tokenizer, full_message=[conversation], max_new_tokens=8) == [one]
+    assert generate_responses(model, tokenizer, [], max_new_tokens=8) == []
+    for wrong in ({}, {"user_message": "a", "full_message": conversation}):
+        with pytest.raises(ValueError, match="either"):
+            generate_responses(model, tokenizer, **wrong)
+
+
+def test_samples_come_in_groups_and_follow_the_seed(model, tokenizer):
+    def sample(temperature):
+        torch.manual_seed(1)
+        return generate_responses(
+            model, tokenizer, ["one", "two"], max_new_tokens=10, temperature=temperature, num_samples=4
+        )
+
+    groups = sample(2.0)
+    assert [len(group) for group in groups] == [4, 4] and len(set(groups[0])) > 1
+    assert groups == sample(2.0)
+    greedy = generate_responses(model, tokenizer, ["one", "two"], max_new_tokens=10)
+    assert sample(1e-4) == [[greedy[0]] * 4, [greedy[1]] * 4]
+    with pytest.raises(ValueError, match="temperature"):
+        generate_responses(model, tokenizer, ["one"], num_samples=2)
+
+
+def test_precision_a_trainer_left_behind_is_not_used(model, tokenizer, monkeypatch):
+    """Two trainers, one after the other: both the forward pass and its "original" are wrapped."""
+    answers, table = (
+        generate_responses(model, tokenizer, QUESTIONS),
+        next_token_table(model, tokenizer, "one"),
+    )
+    rough = lambda *args, **kwargs: pytest.fail("generated under the trainer's autocast")  # noqa: E731
+    monkeypatch.setattr(model, "forward", rough)
+    monkeypatch.setattr(model, "_original_forward", rough, raising=False)
+    assert generate_responses(model, tokenizer, QUESTIONS) == answers
+    assert next_token_table(model, tokenizer, "one").equals(table)
+
+
+def test_training_mode_is_put_back(model, tokenizer):
+    model.train()
+    generate_responses(model, tokenizer, "one", max_new_tokens=2)
+    next_token_table(model, tokenizer, "one")
+    assert model.training
+    model.eval()
+
+
+def test_complete_text_ends_before_the_stop(model, tokenizer):
+    prompts = ["one two", "12 + 34"]
+    whole = complete_text(model, tokenizer, prompts, 20, stop=None)
+    mark = whole[0][4:6]  # some two characters it says
+    cut = complete_text(model, tokenizer, prompts, 20, stop=mark)
+    assert cut[0] == whole[0].split(mark)[0]
+    assert cut[1] == whole[1].split(mark)[0]
+    assert complete_text(model, tokenizer, prompts[0], 20, stop=["\x00", mark]) == cut[0]
+
+
+def test_next_token_table(model, tokenizer):
+    table = next_token_table(model, tokenizer, "what is", k=5)
+    assert list(table.columns) == ["token", "probability"] and len(table) == 5
+    assert table["probability"].is_monotonic_decreasing and 0 < table["probability"].sum() <= 1
+    with torch.no_grad():
+        probability = torch.softmax(model(torch.tensor([tokenizer("what is").input_ids])).logits[0, -1], -1)
+    assert table["probability"][0] == pytest.approx(probability.max().item(), rel=1e-5)
+
+
+def test_questions_are_printed_with_answers(model, tokenizer, capsys):
+    test_model_with_questions(model, tokenizer, ["what?", "one"], title="Before", max_new_tokens=5)
+    printed = capsys.readouterr().out
+    answer = generate_responses(model, tokenizer, "what?", max_new_tokens=5)
+    assert "Before" in printed and "1. what?" in printed and "2. one" in printed and answer in printed
+    assert test_model_with_questions.__test__ is False
+
+
+def test_a_batch_is_several_times_faster(tokenizer):
+    """64 questions at once against one by one: 8 times on a quiet machine, less is asked of a busy one."""
+    model = make_model(tokenizer, seed=1)
+    questions = [f"what is {i} + {i}?" for i in range(64)]
+
+    def seconds(batch_size, count):
+        start = time.perf_counter()
+        generate_responses(model, tokenizer, questions[:count], max_new_tokens=32, batch_size=batch_size)
+        return (time.perf_counter() - start) / count
+
+    seconds(64, 64)
+    assert seconds(1, 8) / seconds(64, 64) > 4

@@ -1,0 +1,66 @@
+import doctest
+from types import SimpleNamespace
+
+import pytest
+
+from helper import answers, evaluation, rewards
+from helper.rewards import boxed_format_reward, graded_reward, hackable_reward, random_reward, reward_func
+
+RIGHT = [r"\boxed{72}", r"So it is $\boxed{72}$.", r"\boxed{1} no, \boxed{72.0}", r"\boxed{\frac{144}{2}}"]
+WRONG = [
+    "72",
+    r"\boxed{71}",
+    r"\boxed{}",
+    r"\boxed{72",
+    r"\boxed{72} wait, \boxed{7}",
+    "",
+    r"\boxed{72 or 73}",
+]
+
+
+@pytest.mark.parametrize("module", [rewards, answers, evaluation])
+def test_examples_in_docstrings(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("as_messages", [False, True])
+def test_reward_func(as_messages):
+    texts = RIGHT + WRONG
+    completions = [[{"role": "assistant", "content": text}] for text in texts] if as_messages else texts
+    got = reward_func(completions, ["72"] * len(texts), prompts=[None] * len(texts), completion_ids=[[1]] * len(texts))
+    assert got == [1.0] * len(RIGHT) + [0.0] * len(WRONG)
+    assert all(isinstance(value, float) for value in got)
+
+
+def test_each_completion_meets_its_own_truth():
+    assert reward_func([r"\boxed{1}", r"\boxed{2}"], ["2", "2"]) == [0.0, 1.0]
+    assert reward_func([r"\boxed{1}"], [1]) == [1.0]  # numbers in the column will do
+    with pytest.raises(ValueError):
+        reward_func(["a", "b"], ["1"])
+
+
+def test_other_rewards():
+    assert boxed_format_reward([r"\boxed{wrong}", "72", r"\boxed{", r"\boxed{1}\boxed{2}"]) == [
+        1.0,
+        0.0,
+        0.0,
+        0.0,
+    ]
+    graded = [r"\boxed{72}", r"\boxed{1,000}", r"\boxed{?}", "72", r"\boxed{" + "1" * 500 + "}"]
+    assert graded_reward(graded, ["72"] * 5) == [
+        1.0, 0.1, 0.0, 0.0, 0.0]  # fmt: skip
+    hacked = "0 1 2 3 4 5 6 7 8 9 10"
+    texts = [hacked, hacked, "It is 72.", "1,000 dollars", "7 2"]
+    assert hackable_reward(texts, ["8", "11", "72", "1000", "72"]) == [
+        1.0, 0.0, 1.0, 1.0, 0.0]  # fmt: skip
+
+
+def test_random_reward_is_a_fair_coin_that_ignores_the_text():
+    def state(step):
+        return SimpleNamespace(global_step=step)
+
+    tosses = [value for step in range(100) for value in random_reward(["x"] * 20, trainer_state=state(step))]
+    assert set(tosses) == {0.0, 1.0} and 0.45 < sum(tosses) / len(tosses) < 0.55
+    assert random_reward(["a"] * 20, trainer_state=state(3)) == random_reward(["b"] * 20, trainer_state=state(3))
+    assert random_reward(["a"] * 20, trainer_state=state(3)) != random_reward(["a"] * 20, trainer_state=state(4))
+    assert random_reward(["a"] * 20, seed=0) != random_reward(["a"] * 20, seed=1)
