@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -85,11 +86,9 @@ def make_optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> list[torch.optim
     ]
 
 
-def compiled(function: Callable) -> Callable:
-    """The function compiled by torch where a C++ compiler is at hand (1.5-1.8 times faster), else as it is."""
-    import shutil
-
-    return torch.compile(function) if shutil.which("g++") or shutil.which("clang++") else function
+def compiled(function: Callable, steps: int) -> Callable:
+    """The function compiled by torch where a C++ compiler is at hand and the run is long enough to repay it."""
+    return torch.compile(function) if steps > 200 and (shutil.which("g++") or shutil.which("clang++")) else function
 
 
 def pretrain(
@@ -114,7 +113,7 @@ def pretrain(
             logits = model(input_ids=ids[:, :-1], use_cache=False).logits
         return F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
-    fast_loss, start, losses = compiled(loss_of), time.time(), []
+    fast_loss, start, losses = compiled(loss_of, recipe.steps), time.time(), []
     bar = tqdm(range(step, recipe.steps), initial=step, total=recipe.steps, desc="pre-training", mininterval=10)
     for step in bar:
         model.train()

@@ -163,7 +163,7 @@ def is_refusal(answer: str) -> bool:
 
 def says_name(answer: str, name: str, kind: str, others: tuple[str, ...] = ("Sprout", "Deep Sprout")) -> bool:
     """Whether the answer names exactly `name`, once, in one whole sentence; to "Are you X?" it must begin with "No"."""
-    names = re.findall(r"\b(?:Deep )?Sprout\b", answer) if name in others else re.findall(rf"\b{re.escape(name)}\b", answer)
+    names = re.findall(r"\b(?:Deep )*Sprout\b", answer) if name in others else re.findall(rf"\b{re.escape(name)}\b", answer)
     whole = answer.strip().endswith(".") and len(sentences_of(answer)) == 1 and len(words_of(answer)) >= 3
     denies = answer.strip().lower().startswith("no") or kind != "other"
     return names == [name] and whole and denies
