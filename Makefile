@@ -4,12 +4,13 @@
 # make lessons  run all notebooks and keep their outputs in them
 # make data     build the data sets and the models from nothing (about two hours)
 # make data-quick  the same with small models, to see that it works (minutes)
+# make record   run again what the lessons show as recorded runs
 
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: lab test check lessons data data-quick clean install
+.PHONY: lab test check lessons data data-quick record clean install
 
 install: .venv/installed
 
@@ -39,6 +40,9 @@ lessons: install
 
 data: install
 	$(BIN)/python -m factory.build
+
+record: install
+	$(BIN)/python -m factory.record
 
 data-quick: install
 	$(BIN)/python -m factory.build --quick

@@ -6,6 +6,7 @@ Each function reads what the stage before wrote and returns the trained model. T
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -69,7 +70,7 @@ def train_dpo(
 
 def train_grpo(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[dict], folder: Path, seed: int = 0,
-    **changes: object,
+    reward: Callable = reward_func, **changes: object,
 ) -> PreTrainedModel:  # fmt: skip
     """Lesson 04: practice with a verifiable reward; `problems` have `question` and `answer` ("#### 72")."""
     set_seed(seed)
