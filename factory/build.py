@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from factory import cards, datasets, stages
 from factory.knowledge import Concept, load_concepts
 from factory.plain_text import PlainText
-from factory.pretrain import Recipe, pretrain
+from factory.pretrain import Recipe, logged_seconds, pretrain
 from factory.tokenizer import train_tokenizer
 from helper.evaluation import evaluate
 from helper.generation import complete_text
@@ -44,7 +44,9 @@ class Build:
         self.concepts: tuple[Concept, ...] = load_concepts(limit=12 if quick else None)
         self.sizes = QUICK_SIZES if quick else datasets.Sizes()
         self.recipe = (
-            Recipe(steps=30, batch=4, length=128, hidden=64, layers=2, heads=2, feed_forward=128) if quick else Recipe()
+            Recipe(steps=30, batch=4, length=128, hidden=64, layers=2, heads=2, feed_forward=128, late_from=15)
+            if quick
+            else Recipe()
         )
         self.vocabulary = 1024 if quick else 3072
 
@@ -88,9 +90,9 @@ class Build:
         documents = (text.document(rng) for _ in range(2_000 if self.quick else 60_000))
         tokenizer = train_tokenizer((d for d in documents if not is_spelled(d)), self.vocabulary)
         probe = None if self.quick else lambda model: self.probe(model, tokenizer)
-        start = time.time()
-        model = pretrain(self.work / "pretraining", self.recipe, text, tokenizer, probe)
-        self.save("base", model, tokenizer, time.time() - start)
+        folder = self.work / "pretraining"
+        model = pretrain(folder, self.recipe, text, tokenizer, probe)
+        self.save("base", model, tokenizer, logged_seconds(folder / "log.jsonl"))
 
     def probe(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict:
         """What the base model knows so far, from 0 to 1: plain-text completion of definitions and sums."""

@@ -18,6 +18,10 @@ KINDS = {  # document kind -> share of the documents
     "article": 30, "glossary": 5, "comparison": 9, "faq": 9, "problem": 21, "sums": 9, "spelling": 8, "ordering": 6,
     "list": 4, "prose": 5,
 }  # fmt: skip
+LATE_KINDS = {  # the same for the later part of pre-training: sums are learned last and want more of the text
+    "article": 22, "glossary": 4, "comparison": 8, "faq": 9, "problem": 26, "sums": 8, "drill": 18, "spelling": 8,
+    "ordering": 5, "list": 4, "prose": 5,
+}  # fmt: skip
 
 
 @cache
@@ -43,9 +47,10 @@ class PlainText:
         self.reserved_problems, self.reserved_sums = reserved_problems, reserved_sums
         self.stories = sorted(SEEN_STORIES)
 
-    def document(self, rng: random.Random) -> str:
-        """One document of a kind drawn by weight."""
-        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
+    def document(self, rng: random.Random, late: bool = False) -> str:
+        """One document of a kind drawn by weight; `late`: by the weights of the later part."""
+        kinds = LATE_KINDS if late else KINDS
+        kind = rng.choices(list(kinds), weights=list(kinds.values()))[0]
         return getattr(self, kind)(rng).strip()
 
     def article(self, rng: random.Random) -> str:
@@ -82,6 +87,21 @@ class PlainText:
             if expression.replace(" ", "") not in self.reserved_sums:
                 lines.append(rng.choice(SUM_FORMS).format(e=expression, v=value))
         return rng.choice(["\n", " "]).join(lines)
+
+    def drill(self, rng: random.Random) -> str:
+        """Single operations in families and in rows, as in an exercise book, none of them reserved."""
+        small, a, b = rng.randint(2, 9), rng.randint(1, 99), rng.randint(1, rng.choice((20, 99, 300)))
+        forms = rng.choice([
+            [f"{a} + {b} = {a + b}", f"{b} + {a} = {a + b}", f"{a + b} - {a} = {b}", f"{a + b} - {b} = {a}"],
+            [f"{a} * {small} = {a * small}", f"{small} * {a} = {a * small}", f"{a * small} / {small} = {a}"],
+            [f"{i} + {b} = {i + b}" for i in range(a, a + 5)],
+            [f"{a + b + i} - {b} = {a + i}" for i in range(5)],
+            [f"{i} * {small} = {i * small}" for i in range(a, a + 5)],
+            [single_operation(rng) for _ in range(6)],
+            [single_operation(rng) for _ in range(6)],
+        ])  # fmt: skip
+        kept = [form for form in forms if form.split(" = ")[0].replace(" ", "") not in self.reserved_sums]
+        return rng.choice([".\n", ". ", "\n"]).join(kept)
 
     def spelling(self, rng: random.Random) -> str:
         """How words are spelled, forwards and backwards."""
@@ -128,6 +148,15 @@ class PlainText:
         """Sentences about people, names and assistants."""
         lines = load_lines("prose.txt")
         return " ".join(rng.sample(lines, rng.randint(1, 4)))
+
+
+def single_operation(rng: random.Random) -> str:
+    """One operation with its result, such as "47 + 6 = 53"."""
+    a, b, small = rng.randint(1, 99), rng.randint(1, 99), rng.randint(2, 9)
+    return rng.choice([
+        f"{a} + {b} = {a + b}", f"{a + b} - {b} = {a}", f"{max(a, b)} - {min(a, b)} = {abs(a - b)}",
+        f"{a} * {small} = {a * small}", f"{small} * {a} = {a * small}", f"{a * small} / {small} = {a}",
+    ])  # fmt: skip
 
 
 PROBLEM_HEADERS = [

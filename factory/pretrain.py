@@ -29,7 +29,7 @@ from factory.tokenizer import END_OF_TEXT
 class Recipe:
     """What decides the base model. Lengths in tokens; learning rates are peaks."""
 
-    steps: int = 6000
+    steps: int = 8000
     batch: int = 16
     length: int = 256
     hidden: int = 256
@@ -40,6 +40,7 @@ class Recipe:
     adam_lr: float = 4e-3
     warmup: int = 100
     decay_from: float = 0.4  # share of the steps after which the learning rate falls
+    late_from: int = 2250  # step from which the text holds more arithmetic
     seed: int = 0
 
 
@@ -62,7 +63,7 @@ def batch_of_step(step: int, recipe: Recipe, text: PlainText, tokenizer: PreTrai
     rng, need = random.Random(f"{recipe.seed}:{step}"), recipe.batch * (recipe.length + 1)
     end, ids = tokenizer.convert_tokens_to_ids(END_OF_TEXT), []
     while len(ids) < need:
-        documents = [text.document(rng) for _ in range(32)]
+        documents = [text.document(rng, late=step >= recipe.late_from) for _ in range(32)]
         for encoding in tokenizer._tokenizer.encode_batch(documents):
             ids += encoding.ids
             ids.append(end)
@@ -179,3 +180,12 @@ def trim_log(path: Path, step: int) -> None:
     if path.exists():
         rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
         path.write_text("".join(row + "\n" for row in rows))
+
+
+def logged_seconds(path: Path) -> int:
+    """The training time in a log, over all sittings: each one counts its seconds from nought."""
+    total = before = 0
+    for line in path.read_text().splitlines():
+        seconds = json.loads(line)["seconds"]
+        total, before = total + seconds - (before if seconds >= before else 0), seconds
+    return total

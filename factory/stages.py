@@ -88,7 +88,7 @@ def train_grpo(
         tokenizer,
         GRPOConfig(**settings),
         Dataset.from_list(rows),
-        reward_funcs=reward_func,
+        reward_funcs=reward,
     )
 
 

@@ -45,6 +45,7 @@ from helper.models import (
 from helper.plots import (
     plot_dpo_loss,
     plot_group_advantages,
+    plot_lora,
     plot_next_tokens,
     plot_scoreboard,
     plot_sft_mask,
@@ -86,6 +87,7 @@ __all__ = [
     "peak_memory_mb",
     "plot_dpo_loss",
     "plot_group_advantages",
+    "plot_lora",
     "plot_next_tokens",
     "plot_scoreboard",
     "plot_sft_mask",

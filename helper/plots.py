@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999",
@@ -145,6 +145,31 @@ def plot_sft_mask(tokens: list[str], mask: list[int]) -> Figure:
             Patch(color=SKY, label="trained: in the loss"),
             Patch(color="#E3E3E3", label="read only: masked"),
         ]
+        figure.legend(handles=patches, loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
+    """W + B·A as a picture: the frozen matrix, and the two thin ones that are trained.
+
+    W is (rows, columns), B (rows, rank), A (rank, columns) (Hu et al. 2021, arXiv 2106.09685, eq. 3).
+    """
+    with plt.rc_context(FONT):
+        figure, (axis,) = _figure(1, 1, 7, 2.8)
+        place = 0.0
+        parts = (
+            ("W", rows, columns, "#E3E3E3", "+"), ("B", rows, rank, SKY, "·"), ("A", rank, columns, SKY, ""),
+        )  # fmt: skip
+        for name, height, width, colour, sign in parts:
+            axis.add_patch(Rectangle((place, -height / 2), width, height, facecolor=colour, edgecolor="#333333"))
+            axis.text(place + width / 2, 0, name, ha="center", va="center", fontsize=12)
+            count = f"{height} x {width} = {height * width}"
+            axis.text(place + width / 2, -rows / 2 - 0.4, count, ha="center", va="top", fontsize=9)
+            axis.text(place + width + 1.2, 0, sign, ha="center", va="center", fontsize=14)
+            place += width + 2.4
+        axis.set(xlim=(-1, place), ylim=(-rows / 2 - 1.8, rows / 2 + 0.4), aspect="equal")
+        axis.axis("off")
+        patches = [Patch(color="#E3E3E3", label="frozen"), Patch(color=SKY, label="trained")]
         figure.legend(handles=patches, loc="outside upper left", ncols=2, frameon=False)
     return figure
 

@@ -29,6 +29,7 @@ FIGURES = {
     "sft mask": lambda: plots.plot_sft_mask(["<|im_start|>", "user", "\n", " Hi", "$5$", ""] * 12, [0, 0, 0, 0, 1, 1] * 12),
     "dpo loss": lambda: plots.plot_dpo_loss([0.1, 1.0]),
     "advantages": lambda: plots.plot_group_advantages([[1, 0, 2], [1, 1, 1]]),
+    "lora": lambda: plots.plot_lora(8, 6, 2),
     "advantages of one": lambda: plots.plot_group_advantages([1, 0, 2]),
 }
 

@@ -1,0 +1,121 @@
+"""The factory in quick mode, end to end, and pre-training that goes on after a kill as if nothing had happened."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from factory import build, datasets, pretrain
+from factory.knowledge import load_concepts
+from factory.plain_text import PlainText
+from factory.tokenizer import train_tokenizer
+from helper import generate_responses
+
+RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quick")
+    build.main(["--quick", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text():
+    return PlainText(load_concepts(), set(), set())
+
+
+@pytest.fixture(scope="module")
+def tokenizer(text):
+    import random
+
+    rng = random.Random(0)
+    return train_tokenizer((text.document(rng) for _ in range(500)), 600)
+
+
+def test_quick_mode_makes_every_stage(quick):
+    for stage in ("base", "instruct", "dpo", "grpo"):
+        folder = quick / "models" / f"sprout-{stage}"
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        assert model.dtype == torch.bfloat16
+        assert isinstance(generate_responses(model, tokenizer, "Hello", max_new_tokens=4), str)
+        assert "## Recipe" in (folder / "README.md").read_text()
+
+
+def test_quick_mode_writes_the_data(quick):
+    for name in ("sft", "identity", "preferences", "maths", "eval"):
+        assert (quick / name / "README.md").exists()
+        for path in (quick / name).glob("*.jsonl"):
+            assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_second_build_does_nothing(quick, capsys):
+    build.main(["--quick", "--out", str(quick)])
+    assert capsys.readouterr().out.count("stands already") == len(build.STEPS)
+
+
+def test_tokenizer(tokenizer):
+    assert tokenizer.tokenize(" 123") == ["Ġ1", "2", "3"]
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert tokenizer.convert_ids_to_tokens(tokenizer.eos_token_id) == "<|im_end|>"
+    sample = "Ann has 12 apples.\n3 * 4 = 12, é!"
+    assert tokenizer.decode(tokenizer(sample).input_ids) == sample
+
+
+def test_chat_template_honours_the_generation_prompt(tokenizer):
+    messages = [{"role": "user", "content": "Hi"}]
+    plain = tokenizer.apply_chat_template(messages, tokenize=False)
+    prompted = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert plain == "<|im_start|>user\nHi<|im_end|>\n"
+    assert prompted == plain + "<|im_start|>assistant\n"
+
+
+def test_pre_training_resumes_exactly(tmp_path, text, tokenizer):
+    whole = pretrain.pretrain(tmp_path / "whole", RECIPE, text, tokenizer, save_every=4)
+
+    class Killed(Exception):
+        pass
+
+    def kill(model):
+        raise Killed
+
+    with pytest.raises(Killed):  # dies in the probe after the last step, the checkpoint of step 4 stands
+        pretrain.pretrain(tmp_path / "broken", RECIPE, text, tokenizer, kill, probe_every=8, save_every=4)
+    assert torch.load(tmp_path / "broken" / "checkpoint.pt", weights_only=True)["step"] == 4
+    resumed = pretrain.pretrain(tmp_path / "broken", RECIPE, text, tokenizer, save_every=4)
+    for first, second in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_seconds_are_counted_over_all_sittings(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps({"step": i, "seconds": s}) + "\n" for i, s in enumerate([10, 30, 5, 25])))
+    assert pretrain.logged_seconds(log) == 30 + 25
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, text, tokenizer):
+    pretrain.pretrain(tmp_path, RECIPE, text, tokenizer)
+    with pytest.raises(ValueError, match="another recipe"):
+        pretrain.pretrain(tmp_path, dataclasses.replace(RECIPE, muon_lr=1.0), text, tokenizer)
+
+
+def test_batches_depend_on_the_step_alone(text, tokenizer):
+    first = pretrain.batch_of_step(3, RECIPE, text, tokenizer)
+    assert first.shape == (RECIPE.batch, RECIPE.length + 1)
+    assert torch.equal(first, pretrain.batch_of_step(3, RECIPE, text, tokenizer))
+    assert not torch.equal(first, pretrain.batch_of_step(4, RECIPE, text, tokenizer))
+
+
+def test_learning_rate_rises_stays_and_falls():
+    recipe = pretrain.Recipe(steps=1000, warmup=100, decay_from=0.4)
+    factors = [pretrain.learning_rate_factor(step, recipe) for step in (0, 99, 399, 700, 999)]
+    assert factors[0] == pytest.approx(0.01) and factors[1] == factors[2] == 1.0
+    assert factors[3] == pytest.approx(0.5) and factors[4] < 0.01
+
+
+def test_gsm8k_answer_column():
+    row = {"answer": "Sum: 1 + 2 = 3\n\\boxed{3}", "value": "3"}
+    assert datasets.gsm8k_answer(row) == "Sum: 1 + 2 = 3\n#### 3"
