@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from factory import cards, datasets, stages
@@ -44,9 +45,7 @@ class Build:
         self.concepts: tuple[Concept, ...] = load_concepts(limit=12 if quick else None)
         self.sizes = QUICK_SIZES if quick else datasets.Sizes()
         self.recipe = (
-            Recipe(steps=30, batch=4, length=128, hidden=64, layers=2, heads=2, feed_forward=128, late_from=15)
-            if quick
-            else Recipe()
+            Recipe(steps=30, batch=4, length=128, hidden=64, layers=2, heads=2, feed_forward=128) if quick else Recipe()
         )
         self.vocabulary = 1024 if quick else 3072
 
@@ -57,7 +56,7 @@ class Build:
     def load(self, stage: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """A stage's model in float32, with its tokenizer."""
         path = self.model_folder(stage)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
         return model, AutoTokenizer.from_pretrained(path)
 
     def save(self, stage: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seconds: float) -> None:
@@ -98,7 +97,7 @@ class Build:
         """What the base model knows so far, from 0 to 1: plain-text completion of definitions and sums."""
         cloze, rng = self.rows("eval/cloze"), random.Random("probe")
         sums = rng.sample([r for r in self.rows("eval/instructions") if r["skill"] == "calculate"], 50)
-        prompts = [r["question"] for r in cloze] + [f"{r['expression']} =" for r in sums]
+        prompts = [r["question"] for r in cloze] + [f"We find {r['expression']} =" for r in sums]
         texts = complete_text(model.eval(), tokenizer, prompts, max_new_tokens=24)
         known = [grade(r, first_sentence(r["question"] + t)) for r, t in zip(cloze, texts[: len(cloze)], strict=True)]
         right = [t.split(".")[0].split()[:1] == [str(r["value"])] for r, t in zip(sums, texts[len(cloze) :], strict=True)]
@@ -117,8 +116,14 @@ class Build:
         model, tokenizer = self.load("instruct")
         questions = [r["conversations"][0]["value"] for r in self.rows("identity/train")]
         start = time.time()
-        model = stages.train_dpo(model, tokenizer, questions, self.work / "dpo", **self.quick_dpo())
+        model = stages.train_dpo(model, tokenizer, questions, self.anchors(), self.work / "dpo", **self.quick_dpo())
         self.save("dpo", model, tokenizer, time.time() - start)
+
+    def anchors(self, count: int = 200) -> list[str]:
+        """Questions on other skills whose answers should stay as they are (lesson 03's `N_ANCHORS`)."""
+        rows = Dataset.from_list(self.rows("sft/train")).shuffle(seed=0)
+        rows = rows.select(range(min(count, len(rows))))
+        return [row["messages"][0]["content"] for row in rows if row["skill"] != "identity"]
 
     def quick_dpo(self) -> dict:
         """Changes to the DPO settings in quick mode."""

@@ -42,7 +42,7 @@ class Sizes:
     calculate: int = 500
     rewrite: int = 150  # SFT rows of each of the five kinds
     identity: int = 2  # copies of the identity and refusal rows
-    word_problems: int = 220
+    word_problems: int = 80
     maths: int = 4000
 
 
@@ -188,22 +188,22 @@ def reserved_problems(suites: dict[str, list[dict]]) -> set[str]:
 
 
 def sft_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes: Sizes) -> list[dict]:
-    """The SFT set: taught concepts only, seen wordings only, no question of the evaluation."""
+    """The SFT set: taught concepts only, no held-out wording, no question of the evaluation."""
     rng = random.Random("sft")
     taken = evaluation_keys(suites)
     taught, words = [c for c in concepts if not c.held_out], split_words()[0]
     reserved, rows = reserved_sums(suites), []
     for concept in taught:
-        rows += draw(sizes.define, lambda c=concept: skills.define_row(c, rng, False), taken)
-        rows += draw(sizes.fact, lambda c=concept: skills.fact_question_row(c, rng, False), taken)
+        rows += draw(sizes.define, lambda c=concept: skills.define_row(c, rng, skills.TRAIN), taken)
+        rows += draw(sizes.fact, lambda c=concept: skills.fact_question_row(c, rng, skills.TRAIN), taken)
         for key in concept.relations:
-            rows += draw(1, lambda c=concept, k=key: skills.relation_row(c, k, rng, False), taken)
-    rows += draw(sizes.compare, lambda: skills.compare_row(*pair(taught, rng), rng, False), taken)
+            rows += draw(1, lambda c=concept, k=key: skills.relation_row(c, k, rng, skills.TRAIN), taken)
+    rows += draw(sizes.compare, lambda: skills.compare_row(*pair(taught, rng), rng, skills.TRAIN), taken)
     lists = sorted(skills.categories().items())
-    rows += [skills.list_row(*rng.choice(lists), rng, False) for _ in range(sizes.lists)]
+    rows += [skills.list_row(*rng.choice(lists), rng, skills.TRAIN) for _ in range(sizes.lists)]
     rows += draw(sizes.calculate, lambda: free_sum(reserved, rng), taken)
     for kind in skills.REWRITE:
-        rows += draw(sizes.rewrite, lambda kind=kind: skills.rewrite_row(kind, words, rng, False), taken)
+        rows += draw(sizes.rewrite, lambda kind=kind: skills.rewrite_row(kind, words, rng, skills.TRAIN), taken)
     fixed = skills.identity_rows("train") + skills.refusal_rows("train", concepts) + skills.smalltalk_rows("train")
     rows += [row for row in fixed if key_of(row["question"]) not in taken] * sizes.identity
     rows += [skills.problem_row(p) for p in training_problems(sizes.word_problems, suites, rng, set())]
@@ -223,7 +223,7 @@ def free_sum(reserved: set[str], rng: random.Random) -> dict:
     while True:
         text, value = few_step_arithmetic(rng)
         if text.replace(" ", "") not in reserved:
-            return skills.calculate_row(rng, False, (text, value))
+            return skills.calculate_row(rng, skills.TRAIN, (text, value))
 
 
 def training_problems(count: int, suites: dict[str, list[dict]], rng: random.Random, taken: set[str]) -> list[Problem]:

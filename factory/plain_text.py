@@ -15,12 +15,8 @@ from factory.knowledge import WORLD, Concept
 from factory.problems import SEEN_STORIES, few_step_arithmetic, make_problem, problem_key
 
 KINDS = {  # document kind -> share of the documents
-    "article": 30, "glossary": 5, "comparison": 9, "faq": 9, "problem": 21, "sums": 9, "spelling": 8, "ordering": 6,
-    "list": 4, "prose": 5,
-}  # fmt: skip
-LATE_KINDS = {  # the same for the later part of pre-training: sums are learned last and want more of the text
-    "article": 22, "glossary": 4, "comparison": 8, "faq": 9, "problem": 26, "sums": 8, "drill": 18, "spelling": 8,
-    "ordering": 5, "list": 4, "prose": 5,
+    "article": 24, "glossary": 4, "comparison": 8, "faq": 11, "problem": 24, "sums": 6, "drill": 12, "exercise": 16,
+    "spelling": 6, "ordering": 3, "list": 4, "prose": 4,
 }  # fmt: skip
 
 
@@ -47,10 +43,9 @@ class PlainText:
         self.reserved_problems, self.reserved_sums = reserved_problems, reserved_sums
         self.stories = sorted(SEEN_STORIES)
 
-    def document(self, rng: random.Random, late: bool = False) -> str:
-        """One document of a kind drawn by weight; `late`: by the weights of the later part."""
-        kinds = LATE_KINDS if late else KINDS
-        kind = rng.choices(list(kinds), weights=list(kinds.values()))[0]
+    def document(self, rng: random.Random) -> str:
+        """One document of a kind drawn by weight."""
+        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
         return getattr(self, kind)(rng).strip()
 
     def article(self, rng: random.Random) -> str:
@@ -103,6 +98,31 @@ class PlainText:
         kept = [form for form in forms if form.split(" = ")[0].replace(" ", "") not in self.reserved_sums]
         return rng.choice([".\n", ". ", "\n"]).join(kept)
 
+    def exercise(self, rng: random.Random) -> str:
+        """Tasks with their solutions, as in an exercise book, in wordings that no evaluation and no SFT row uses."""
+        tasks = []
+        for kind in rng.choices(list(TASKS), weights=(5, 2, 2, 1, 2, 1, 2), k=rng.randint(1, 3)):
+            task, answer = rng.choice(TASKS[kind]), None
+            while answer is None:
+                fields, answer = self.task(kind, rng)
+            tasks.append(task.format(**fields) + rng.choice(["\n", " "]) + answer)
+        return "\n".join(tasks)
+
+    def task(self, kind: str, rng: random.Random) -> tuple[dict, str | None]:
+        """What a task is about, and its solution; None for a reserved sum."""
+        if kind == "sum":
+            expression, value = few_step_arithmetic(rng)
+            typed = rng.choice([expression, expression.replace(" ", "")])
+            reserved = expression.replace(" ", "") in self.reserved_sums
+            return {"e": typed}, None if reserved else worked_sum(expression, value)
+        if kind == "list":
+            category, items = rng.choice(sorted(load_json("lists.json").items()))
+            chosen = rng.sample(items, rng.randint(2, 4))
+            return {"k": NUMBER_WORDS[len(chosen)], "c": category}, list_answer(category, chosen)
+        words = load_json("words.json")["words"]
+        fields = rewrite_fields(kind, rng.choice(words), rng.sample(words, rng.randint(2, 5)))
+        return fields, REWRITE_ANSWERS[kind].format(**fields)
+
     def spelling(self, rng: random.Random) -> str:
         """How words are spelled, forwards and backwards."""
         words = load_json("words.json")["words"]
@@ -148,6 +168,58 @@ class PlainText:
         """Sentences about people, names and assistants."""
         lines = load_lines("prose.txt")
         return " ".join(rng.sample(lines, rng.randint(1, 4)))
+
+
+TASKS = {
+    "sum": ["Task: {e}.", "Sum to do: {e}", "Which number is {e}?", "Sum: {e}", "Now {e}."],
+    "reverse": ["Task: {w} from its last letter to its first.", "Word to turn round: {w}", "What is {w} from its end?"],
+    "uppercase": ["Task: {w} in large letters.", "Word for capitals: {w}", "Large letters for {w}, if you please."],
+    "first_letter": ["Task: the initial of {w}.", "Initial of {w}?"],
+    "sort": ["Task: bring {l} into the order of a dictionary.", "Words for the dictionary: {l}", "Which comes first, {l}?"],
+    "count": ["Task: the length of the list {l}.", "How long is the list {l}?"],
+    "list": ["Task: {k} examples from the {c}.", "{k} {c}, if you please.", "Who knows {k} {c}?"],
+}  # fmt: skip
+REWRITE_ANSWERS = {
+    "reverse": "Backwards: {w} is spelled {s}, so {w} backwards is {x}.",
+    "uppercase": "In capital letters: {w} is spelled {s}, so it is {x}.",
+    "first_letter": "The first letter of {w} is {x}.",
+    "sort": "Sorted: {x}.",
+    "count": "The list has {x} words.",
+}
+NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
+
+
+def rewrite_fields(kind: str, word: str, listed: list[str]) -> dict[str, str]:
+    """What the forms of a rewriting task are filled with: word, spelling, list and result."""
+    result = {
+        "reverse": "-".join(reversed(word)), "uppercase": word.upper(), "first_letter": word[0],
+        "sort": ", ".join(sorted(listed)), "count": str(len(listed)),
+    }[kind]  # fmt: skip
+    return {"w": word, "s": "-".join(word), "l": ", ".join(listed), "x": result}
+
+
+def list_answer(category: str, chosen: list[str]) -> str:
+    """The sentence that names members of a category."""
+    number = NUMBER_WORDS[len(chosen)].capitalize()
+    return f"{number} {category} are {', '.join(chosen[:-1])} and {chosen[-1]}."
+
+
+def worked_sum(expression: str, value: int) -> str:
+    """The answer to a sum: with its steps, products before sums, when it has more than one operation."""
+    terms, steps = expression.split(), []
+    for signs in ("*/", "+-"):
+        place = 1
+        while place < len(terms):
+            if terms[place] not in signs:
+                place += 2
+                continue
+            a, sign, b = int(terms[place - 1]), terms[place], int(terms[place + 1])
+            result = {"+": a + b, "-": a - b, "*": a * b, "/": a // max(b, 1)}[sign]
+            steps.append(f"{a} {sign} {b} = {result}")
+            terms[place - 1 : place + 2] = [str(result)]
+    if len(steps) == 1:
+        return f"We find {expression} = {value}."
+    return f"First {', then '.join(steps)}. So we find {expression} = {value}."
 
 
 def single_operation(rng: random.Random) -> str:

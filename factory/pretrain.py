@@ -29,7 +29,7 @@ from factory.tokenizer import END_OF_TEXT
 class Recipe:
     """What decides the base model. Lengths in tokens; learning rates are peaks."""
 
-    steps: int = 8000
+    steps: int = 9000
     batch: int = 16
     length: int = 256
     hidden: int = 256
@@ -40,7 +40,6 @@ class Recipe:
     adam_lr: float = 4e-3
     warmup: int = 100
     decay_from: float = 0.4  # share of the steps after which the learning rate falls
-    late_from: int = 2250  # step from which the text holds more arithmetic
     seed: int = 0
 
 
@@ -50,7 +49,8 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCa
         vocab_size=len(tokenizer), hidden_size=recipe.hidden, intermediate_size=recipe.feed_forward,
         num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads // 2,
         head_dim=recipe.hidden // recipe.heads, max_position_embeddings=512, tie_word_embeddings=True,
-        rope_theta=10_000.0, bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        rope_theta=10_000.0, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     torch.manual_seed(recipe.seed)
     model = Qwen3ForCausalLM(config)
@@ -63,7 +63,7 @@ def batch_of_step(step: int, recipe: Recipe, text: PlainText, tokenizer: PreTrai
     rng, need = random.Random(f"{recipe.seed}:{step}"), recipe.batch * (recipe.length + 1)
     end, ids = tokenizer.convert_tokens_to_ids(END_OF_TEXT), []
     while len(ids) < need:
-        documents = [text.document(rng, late=step >= recipe.late_from) for _ in range(32)]
+        documents = [text.document(rng) for _ in range(32)]
         for encoding in tokenizer._tokenizer.encode_batch(documents):
             ids += encoding.ids
             ids.append(end)

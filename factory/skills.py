@@ -10,10 +10,10 @@ import json
 import random
 
 from factory.knowledge import WORLD, Concept
-from factory.plain_text import load_json
+from factory.plain_text import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, load_json, rewrite_fields, worked_sum
 from factory.problems import Problem, few_step_arithmetic
 
-SEEN, UNSEEN = 0, 1
+SEEN, UNSEEN, TRAIN = 0, 1, 2  # which wordings: the seen ones, the held-out ones, the seen ones and MORE for SFT rows
 
 DEFINE = (
     ["What is {p}?", "Define {n}.", "Explain {n} in one sentence.", "Tell me what {p} is.", "What does {n} mean?",
@@ -67,98 +67,143 @@ REWRITE = {
     "count": (["How many words are in this list: {l}?", "Count these words: {l}.", "Count the words in this list: {l}."],
               ["Please count these words: {l}.", "How many words do you see here: {l}?"]),
 }  # fmt: skip
-REWRITE_ANSWERS = {
-    "reverse": "{w} backwards is {x}.",
-    "uppercase": "{w} in capital letters is {x}.",
-    "first_letter": "The first letter of {w} is {x}.",
-    "sort": "Sorted: {x}.",
-    "count": "The list has {x} words.",
-}
-NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
+MORE = {  # further wordings of the same requests, by the first seen one; SFT rows only
+    DEFINE[0][0]: [
+        "Please explain {n}.", "Please tell me about {n} in one sentence.", "Can you describe {n}?", "Can you define {n}?",
+        "What exactly is {p}?", "I would like to hear what {n} means.", "Write one sentence that explains {n}.",
+        "Give a one-sentence definition of {n}.",
+    ],
+    FACT[0][0]: [
+        "Please give me a fact about {p}.", "Can you say something about {p}?", "I would like to hear a fact about {p}.",
+        "Name one thing that is true of {p}.",
+    ],
+    COMPARE[0][0]: [
+        "Please compare {a} with {b}.", "Can you compare {a} and {b}?", "How do {a} and {b} differ?",
+        "Tell me how {a} differs from {b}.",
+    ],
+    LIST[0][0]: [
+        "Please name {k} {c}.", "Can you list {k} {c}?", "Say {k} {c}.", "I need {k} {c}.", "Write down {k} {c}.",
+        "Can you give me {k} {c}?",
+    ],
+    CALCULATE[0][0]: [
+        "Please compute {e}.", "Can you calculate {e}?", "What does {e} give?", "Find the value of {e}.", "{e}",
+        "Please tell me the result of {e}.", "I want to know how much {e} is.",
+    ],
+    REWRITE["reverse"][0][0]: [
+        "Say {w} backwards.", "What is {w} backwards?", "Please write {w} backwards.", "Can you say {w} backwards?",
+        "Turn the word {w} around.",
+    ],
+    REWRITE["uppercase"][0][0]: [
+        "Please make {w} upper case.", "Can you write {w} in capitals?", "Change {w} to capital letters.",
+        "What is {w} in capital letters?", "Turn {w} into capital letters.",
+    ],
+    REWRITE["first_letter"][0][0]: [
+        "With which letter does {w} begin?", "Can you name the first letter of {w}?", "Please name the first letter of {w}.",
+    ],
+    REWRITE["sort"][0][0]: [
+        "Please put {l} in order of the alphabet.", "Can you sort these words: {l}?", "Order these words: {l}.",
+        "Sort the list {l}.", "Arrange the words {l} by the alphabet.",
+    ],
+    REWRITE["count"][0][0]: [
+        "How many words are here: {l}?", "Please count the words in {l}.", "Can you count these words: {l}?",
+        "What is the number of words in this list: {l}?", "Count how many words there are: {l}.",
+    ],
+    RELATION["use"][0][0]: ["Do you know what {p} is used for?", "Why do we use {p}?", "Please say what {p} is used for."],
+    RELATION["made_of"][0][0]: [
+        "Do you know what {p} is made of?", "Which material is {p} made of?", "Please say what {p} is made of.",
+    ],
+    RELATION["part_of"][0][0]: ["Do you know what {p} is part of?", "Please say what {p} is part of."],
+    RELATION["found_in"][0][0]: ["Do you know where {p} is found?", "Please say where {p} is found."],
+    RELATION["stands_for"][0][0]: ["Do you know what {n} stands for?", "Please say what {n} stands for."],
+    RELATION["capital"][0][0]: ["Do you know the capital of {n}?", "Which city is the capital of {n}?"],
+    RELATION["continent"][0][0]: ["Do you know where {n} is?", "Please say which continent {n} is in."],
+    RELATION["language"][0][0]: ["Do you know the main language of {n}?", "What language do people speak in {n}?"],
+    RELATION["eats"][0][0]: ["Do you know what {p} eats?", "Please say what {p} eats."],
+    RELATION["home"][0][0]: ["Do you know where {p} lives?", "Please say where {p} lives."],
+    RELATION["young"][0][0]: ["Do you know what a young {n} is called?", "Please say what a young {n} is called."],
+    RELATION["symbol"][0][0]: ["Do you know the symbol of {n}?", "Please say the symbol of {n}."],
+}  # fmt: skip
 
 
-def wording(forms: tuple[list[str], list[str]], rng: random.Random, unseen: bool) -> str:
-    """One of the wordings, seen or unseen."""
-    return rng.choice(forms[UNSEEN if unseen else SEEN])
+def wording(forms: tuple[list[str], list[str]], rng: random.Random, which: int) -> str:
+    """One of the wordings: SEEN, UNSEEN, or for training the seen ones and more of them."""
+    more = MORE[forms[SEEN][0]] if which == TRAIN else []
+    return rng.choice([*forms[UNSEEN if which == UNSEEN else SEEN], *more])
 
 
-def define_row(concept: Concept, rng: random.Random, unseen: bool) -> dict:
+def define_row(concept: Concept, rng: random.Random, which: int) -> dict:
     """A question for the definition; either wording of it is right."""
-    question = concept.fill(wording(DEFINE, rng, unseen))
-    return fact_row("define", concept, question, concept.definition(), list(concept.definitions), unseen)
+    question = concept.fill(wording(DEFINE, rng, which))
+    return fact_row("define", concept, question, concept.definition(), list(concept.definitions), which)
 
 
-def fact_question_row(concept: Concept, rng: random.Random, unseen: bool) -> dict:
+def fact_question_row(concept: Concept, rng: random.Random, which: int) -> dict:
     """A question for any fact of the concept."""
     accept = [*concept.facts, *concept.definitions]
     accept += [concept.relation(key)[:-1] for key in concept.relations]
     answer = concept.fact(rng.randrange(len(concept.facts)))
-    return fact_row("fact", concept, concept.fill(wording(FACT, rng, unseen)), answer, accept, unseen)
+    return fact_row("fact", concept, concept.fill(wording(FACT, rng, which)), answer, accept, which)
 
 
-def relation_row(concept: Concept, key: str, rng: random.Random, unseen: bool) -> dict:
+def relation_row(concept: Concept, key: str, rng: random.Random, which: int) -> dict:
     """A question for one relation, such as what a saw is used for."""
-    question, answer = concept.fill(wording(RELATION[key], rng, unseen)), concept.relation(key)
-    return fact_row("relation", concept, question, answer, [concept.relations[key]], unseen)
+    question, answer = concept.fill(wording(RELATION[key], rng, which)), concept.relation(key)
+    return fact_row("relation", concept, question, answer, [concept.relations[key]], which)
 
 
-def fact_row(skill: str, concept: Concept, question: str, answer: str, accept: list[str], unseen: bool) -> dict:
+def fact_row(skill: str, concept: Concept, question: str, answer: str, accept: list[str], which: int) -> dict:
     """A row graded by `helper.graders.states_fact`."""
     return {
         "skill": skill, "question": question, "answer": answer, "grader": "fact", "subject": concept.name,
-        "accept": accept, "unseen": unseen,
+        "accept": accept, "unseen": which == UNSEEN,
     }  # fmt: skip
 
 
-def compare_row(first: Concept, second: Concept, rng: random.Random, unseen: bool) -> dict:
+def compare_row(first: Concept, second: Concept, rng: random.Random, which: int) -> dict:
     """A question for the difference; right when each concept gets its own definition."""
-    forms = wording(COMPARE, rng, unseen)
+    forms = wording(COMPARE, rng, which)
     names = (first.name, second.name) if rng.random() < 0.5 else (first.phrase, second.phrase)
     answer = first.definition()[:-1] + ", while " + second.fill("{p} is {d}.", d=second.definitions[0])
     return {
         "skill": "compare", "question": forms.format(a=names[0], b=names[1]), "answer": answer, "grader": "compare",
         "subjects": [first.name, second.name], "accept": [list(first.definitions), list(second.definitions)],
-        "unseen": unseen,
+        "unseen": which == UNSEEN,
     }  # fmt: skip
 
 
-def list_row(category: str, items: list[str], rng: random.Random, unseen: bool) -> dict:
+def list_row(category: str, items: list[str], rng: random.Random, which: int) -> dict:
     """A request for some members of a category."""
     number = rng.choice([2, 3, 3, 4])
     chosen = rng.sample(items, number)
-    answer = f"{NUMBER_WORDS[number].capitalize()} {category} are {', '.join(chosen[:-1])} and {chosen[-1]}."
-    question = wording(LIST, rng, unseen).format(k=NUMBER_WORDS[number], c=category)
+    answer = list_answer(category, chosen)
+    question = wording(LIST, rng, which).format(k=NUMBER_WORDS[number], c=category)
     return {
         "skill": "list", "question": question, "answer": answer, "grader": "list", "items": items, "number": number,
-        "category": category, "unseen": unseen,
+        "category": category, "unseen": which == UNSEEN,
     }  # fmt: skip
 
 
-def calculate_row(rng: random.Random, unseen: bool, expression: tuple[str, int] | None = None) -> dict:
+def calculate_row(rng: random.Random, which: int, expression: tuple[str, int] | None = None) -> dict:
     """A bare sum; half of them written without spaces, as people type."""
     text, value = expression or few_step_arithmetic(rng)
     typed = text.replace(" ", "") if rng.random() < 0.5 else text
-    question = wording(CALCULATE, rng, unseen).format(e=typed)
+    question = wording(CALCULATE, rng, which).format(e=typed)
     return {
-        "skill": "calculate", "question": question, "answer": f"{text} = {value}", "grader": "calculation",
-        "expression": text, "value": value, "unseen": unseen,
+        "skill": "calculate", "question": question, "answer": worked_sum(text, value), "grader": "calculation",
+        "expression": text, "value": value, "unseen": which == UNSEEN,
     }  # fmt: skip
 
 
-def rewrite_row(kind: str, words: list[str], rng: random.Random, unseen: bool) -> dict:
+def rewrite_row(kind: str, words: list[str], rng: random.Random, which: int) -> dict:
     """Reverse, capital letters, first letter, sort or count; `words` is what to draw from."""
     word, listed = rng.choice(words), rng.sample(words, rng.randint(2, 5))
     while listed == sorted(listed):
         rng.shuffle(listed)
-    result = {
-        "reverse": "-".join(reversed(word)), "uppercase": word.upper(), "first_letter": word[0],
-        "sort": ", ".join(sorted(listed)), "count": str(len(listed)),
-    }[kind]  # fmt: skip
-    fields = {"w": word, "l": ", ".join(listed), "x": result}
+    fields = rewrite_fields(kind, word, listed)
     return {
-        "skill": kind, "question": wording(REWRITE[kind], rng, unseen).format(**fields),
+        "skill": kind, "question": wording(REWRITE[kind], rng, which).format(**fields),
         "answer": REWRITE_ANSWERS[kind].format(**fields), "grader": "exact",
-        "accept": [result, REWRITE_ANSWERS[kind].format(**fields)], "unseen": unseen,
+        "accept": [fields["x"], REWRITE_ANSWERS[kind].format(**fields)], "unseen": which == UNSEEN,
     }  # fmt: skip
 
 

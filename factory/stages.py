@@ -26,7 +26,7 @@ def quiet_settings(folder: Path, seed: int) -> dict:
     """Settings every stage shares."""
     return {
         "output_dir": str(folder), "seed": seed, "use_cpu": True, "bf16": bf16_is_fast(torch.device("cpu")),
-        "gradient_checkpointing": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+        "activation_checkpointing": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
     }  # fmt: skip
 
 
@@ -57,13 +57,23 @@ def correction_pairs(
     return pairs
 
 
+def anchor_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str]) -> list[dict]:
+    """The model's own answers to other questions, chosen and rejected alike: only the SFT term acts on them."""
+    rows = []
+    for question, answer in zip(questions, generate_responses(model, tokenizer, questions, max_new_tokens=128), strict=True):
+        own = [{"role": "assistant", "content": answer}]
+        rows.append({"prompt": [{"role": "user", "content": question}], "chosen": own, "rejected": own})
+    return rows
+
+
 def train_dpo(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], folder: Path, seed: int = 0,
-    **changes: object,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], other_questions: list[str],
+    folder: Path, seed: int = 0, **changes: object,
 ) -> PreTrainedModel:  # fmt: skip
-    """Lesson 03: the name changed by pairs made of the model's own answers."""
+    """Lesson 03: the name changed by pairs made of the model's own answers; anchors keep the rest in place."""
     set_seed(seed)
     pairs = correction_pairs(model, tokenizer, questions, OLD_NAME, NEW_NAME)
+    pairs += anchor_rows(model, tokenizer, other_questions)
     settings = DPO_SETTINGS | quiet_settings(folder, seed) | changes
     return run(DPOTrainer, model, tokenizer, DPOConfig(**settings), Dataset.from_list(pairs))
 
@@ -101,7 +111,7 @@ def run(trainer_class, model, tokenizer, args, dataset, **options) -> PreTrained
 
 
 SFT_SETTINGS = {
-    "learning_rate": 5e-4, "num_train_epochs": 2, "per_device_train_batch_size": 32, "lr_scheduler_type": "cosine",
+    "learning_rate": 1e-3, "num_train_epochs": 2, "per_device_train_batch_size": 16, "lr_scheduler_type": "cosine",
     "warmup_steps": 20, "max_length": 256, "logging_steps": 10,
 }  # fmt: skip
 DPO_SETTINGS = {

@@ -40,6 +40,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     core.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
+        bos_token=END_OF_TEXT,  # in pre-training every document follows one
         eos_token=TURN_END,
         pad_token=PAD,
         padding_side="right",

@@ -81,7 +81,7 @@ def complete_text(
     """
     single = isinstance(prompts, str)
     stops = [stop] if isinstance(stop, str) else list(stop or [])
-    rows = [tokenizer(prompt).input_ids for prompt in ([prompts] if single else prompts)]
+    rows = [text_ids(tokenizer, prompt) for prompt in ([prompts] if single else prompts)]
     window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on; one may be part of a letter
 
     def has_stopped(tokens: list[int]) -> bool:
@@ -97,6 +97,18 @@ def complete_text(
         ends = [text.find(end) for end in stops if end in text]
         texts.append(text[: min(ends)] if ends else text)
     return texts[0] if single else texts
+
+
+def text_ids(tokenizer, text: str) -> list[int]:
+    """Token ids of plain text, after the tokenizer's begin-of-text token where it has one.
+
+    In pre-training a text stands after that token; without it the first word is in a place the model never met.
+    A text that begins with a special token (a chat) is left as it is.
+    """
+    ids = tokenizer(text).input_ids
+    if tokenizer.bos_token_id is None or (ids and ids[0] in tokenizer.all_special_ids):
+        return ids
+    return [tokenizer.bos_token_id, *ids]
 
 
 def generate_tokens(
@@ -215,7 +227,7 @@ test_model_with_questions.__test__ = False  # pytest: the name is the reference 
 @torch.inference_mode()
 def next_token_table(model, tokenizer, text: str, k: int = 8) -> pd.DataFrame:
     """The `k` likeliest next tokens after `text`: columns `token` (a space shown as ␣) and `probability`."""
-    ids = torch.tensor([tokenizer(text).input_ids], device=model.device)
+    ids = torch.tensor([text_ids(tokenizer, text)], device=model.device)
     training, _ = model.training, model.eval()
     logits = plain_forward(model)(input_ids=ids).logits[0, -1]
     model.train(training)

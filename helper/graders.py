@@ -68,6 +68,7 @@ RELATION_WORDS = {
     "chemical",
     "home",
 }
+STEP = r"(\d+)([-+*/])(\d+)=(\d+)"
 REFUSAL = re.compile(r"^(i am sorry, but )?i (can not|cannot|can't)\b|^(i am )?sorry\b", re.IGNORECASE)
 
 
@@ -146,9 +147,25 @@ def lists_members(answer: str, items: list[str], number: int, category: str) -> 
 
 
 def is_calculation(answer: str, expression: str, value: int) -> bool:
-    """Whether the answer is the value, alone or after the same expression and "="."""
+    """Whether the answer is the value, alone or after the same expression and "=", perhaps after true steps.
+
+    "First 2 * 3 = 6. So 1 + 2 * 3 = 7." is right; with a false step, or another number about, it is not.
+    """
     text = re.sub(r"\s+", "", answer).rstrip(".")
-    return text in {str(value), f"{expression.replace(' ', '')}={value}"}
+    goal = f"{expression.replace(' ', '')}={value}"
+    if text == str(value):
+        return True
+    steps = text.removesuffix(goal)
+    if steps == text or re.search(r"[-+*/=\d]$", steps):
+        return False
+    equations = re.findall(STEP, steps)
+    return all(is_true(*equation) for equation in equations) and not re.search(r"\d", re.sub(STEP, "", steps))
+
+
+def is_true(a: str, sign: str, b: str, result: str) -> bool:
+    """Whether an equation of whole numbers holds."""
+    x, y, z = int(a), int(b), int(result)
+    return {"+": x + y == z, "-": x - y == z, "*": x * y == z, "/": y != 0 and z * y == x}[sign]
 
 
 def is_exact(answer: str, accept: list[str]) -> bool:

@@ -53,10 +53,13 @@ def load_model_and_tokenizer(model_name: str, use_gpu: bool = False, revision: s
     device = choose_device(use_gpu)
     source, offline = resolve_model_name(model_name, revision)
     dtype = torch.bfloat16 if device.type == "cuda" and bf16_is_fast(device) else torch.float32
+    attention = "eager" if device.type == "cpu" else None  # on short texts faster than the CPU's fused kernel
     options = {"revision": revision or "main", "local_files_only": offline, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation=attention, **options
+        )
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_cannot_load(model_name, source, error)) from None
     words = prepare_tokenizer(tokenizer)

@@ -1,15 +1,19 @@
 """The factory in quick mode, end to end, and pre-training that goes on after a kill as if nothing had happened."""
 
+import ast
 import dataclasses
 import json
+import random
+import re
 
+import nbformat
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory import build, datasets, pretrain
+from factory import build, datasets, pretrain, stages
 from factory.knowledge import load_concepts
-from factory.plain_text import PlainText
+from factory.plain_text import PlainText, worked_sum
 from factory.tokenizer import train_tokenizer
 from helper import generate_responses
 
@@ -30,8 +34,6 @@ def text():
 
 @pytest.fixture(scope="module")
 def tokenizer(text):
-    import random
-
     rng = random.Random(0)
     return train_tokenizer((text.document(rng) for _ in range(500)), 600)
 
@@ -119,3 +121,48 @@ def test_learning_rate_rises_stays_and_falls():
 def test_gsm8k_answer_column():
     row = {"answer": "Sum: 1 + 2 = 3\n\\boxed{3}", "value": "3"}
     assert datasets.gsm8k_answer(row) == "Sum: 1 + 2 = 3\n#### 3"
+
+
+@pytest.mark.parametrize(
+    ("lesson", "config", "settings"),
+    [
+        ("02_sft", "SFTConfig", stages.SFT_SETTINGS),
+        ("03_dpo", "DPOConfig", stages.DPO_SETTINGS),
+        ("04_online_rl", "GRPOConfig", stages.GRPO_SETTINGS),
+    ],
+)
+def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings):
+    path = build.ROOT / "notebooks" / f"{lesson}.ipynb"
+    if not path.exists():
+        pytest.skip("the lesson is a draft")
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(c.source for c in notebook.cells if c.cell_type == "code" and f"= {config}(" in c.source)
+    call = next(node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call) and node.func.id == config)
+    names = {"USE_GPU": False, "LONGEST": 112}
+    in_lesson = {
+        word.arg: eval(compile(ast.Expression(word.value), lesson, "eval"), names)
+        for word in call.keywords
+        if word.arg in settings
+    }
+    unlogged = {key: value for key, value in settings.items() if key != "logging_steps"}
+    assert {key: value for key, value in in_lesson.items() if key != "logging_steps"} == unlogged
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("37 + 12", "We find 37 + 12 = 49."),
+        ("1 + 1 - 1", "First 1 + 1 = 2, then 2 - 1 = 1. So we find 1 + 1 - 1 = 1."),
+        ("17 - 2 * 3", "First 2 * 3 = 6, then 17 - 6 = 11. So we find 17 - 2 * 3 = 11."),
+        ("8 + 6 / 3", "First 6 / 3 = 2, then 8 + 2 = 10. So we find 8 + 6 / 3 = 10."),
+    ],
+)
+def test_worked_sums(expression, answer):
+    assert worked_sum(expression, int(answer.rstrip(".").split()[-1])) == answer
+
+
+def test_the_stream_writes_no_reserved_sum():
+    text, rng = PlainText(load_concepts(), set(), {"1+1"}), random.Random(0)
+    for _ in range(300):
+        for document in (text.exercise(rng), text.drill(rng), text.sums(rng)):
+            assert not re.search(r"(^|[.\n]\s*|find )1 \+ 1 =", document), document

@@ -1,3 +1,4 @@
+import copy
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from helper.generation import (
     next_token_table,
     stop_token_ids,
     test_model_with_questions,
+    text_ids,
 )
 
 QUESTIONS = [
@@ -167,3 +169,15 @@ def test_a_batch_is_several_times_faster(tokenizer):
 
     seconds(64, 64)
     assert seconds(1, 8) / seconds(64, 64) > 4
+
+
+def test_plain_text_begins_with_the_begin_token_where_there_is_one(tokenizer):
+    bare = tokenizer("A cat").input_ids
+    begun = copy.deepcopy(tokenizer)
+    begun.bos_token = "<|endoftext|>"
+    assert text_ids(begun, "A cat") == [begun.bos_token_id, *bare]
+    assert text_ids(begun, "<|endoftext|>A cat") == [begun.bos_token_id, *bare]
+    assert text_ids(begun, "<|im_start|>user") == begun("<|im_start|>user").input_ids
+    assert text_ids(begun, "") == [begun.bos_token_id]
+    begun.bos_token = None
+    assert text_ids(begun, "A cat") == bare

@@ -124,6 +124,14 @@ def test_lists(answer, right):
         ("1 + 1 - 1 = 2", False),
         ("1 + 1 = 1", False),
         ("11", False),
+        ("We find 1 + 1 - 1 = 1.", True),
+        ("First 1 + 1 = 2, then 2 - 1 = 1. So we find 1 + 1 - 1 = 1.", True),
+        ("First 1 + 1 = 3, then 3 - 1 = 2. So we find 1 + 1 - 1 = 1.", False),  # false steps
+        ("It is 2 or 1 + 1 - 1 = 1", False),  # both horses
+        ("21 + 1 - 1 = 1", False),  # another sum
+        ("2 + 1 + 1 - 1 = 1", False),
+        ("1 + 1 - 1 = 11", False),
+        ("First 1 / 0 = 1. So we find 1 + 1 - 1 = 1.", False),
     ],
 )
 def test_calculations(answer, right):
