@@ -1,0 +1,55 @@
+"""The README's table of results: from scoreboards, between its marks."""
+
+import json
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from factory import results
+
+
+def board(seed, after, lesson="02_sft"):
+    metric = {"name": "held_out_concepts", "n": 295, "before": 0.0, "after": after, "difference": after}
+    return {
+        "lesson": lesson, "seed": seed, "train_seconds": 80 + seed, "lesson_seconds": 240, "peak_memory_mb": 900 + seed,
+        "metrics": [metric],
+    }  # fmt: skip
+
+
+def test_table_holds_medians_and_spread():
+    text = results.table([board(0, 0.8), board(1, 0.9), board(2, 0.7)])
+    assert "| 02_sft | held out concepts | 295 | 0.0% | 80.0% | +70.0 to +90.0 points |" in text
+    assert "seeds 0, 1, 2" in text and "81 s of training, 4.0 minutes in all, 902 MB" in text
+
+
+def test_table_goes_between_the_marks():
+    first, last = results.MARKS
+    text = f"A\n{first}\nold\n{last}\nB\n"
+    assert results.put_into(text, "new") == f"A\n{first}\nnew\n{last}\nB\n"
+    assert results.put_into(results.put_into(text, "x"), "new") == results.put_into(text, "new")
+    with pytest.raises(ValueError, match="each of these lines once"):
+        results.put_into("no marks", "new")
+
+
+def test_seed_is_set_in_the_settings_cell():
+    settings = new_code_cell("USE_GPU = False\nSEED = 0\n", metadata={"tags": ["parameters"]})
+    other = new_code_cell("SEED = 0")
+    done = results.with_seed(new_notebook(cells=[other, settings]), 7)
+    assert [cell.source for cell in done.cells] == ["SEED = 0", "USE_GPU = False\nSEED = 7\n"]
+    with pytest.raises(ValueError, match="no settings cell"):
+        results.with_seed(new_notebook(cells=[other]), 7)
+
+
+def test_runs_that_are_recorded_are_not_done_again(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(results, "run_lesson", lambda lesson, seed: asked.append((lesson, seed)) or board(seed, 1, lesson))
+    path = tmp_path / "recorded" / "lessons.json"
+    results.record([0], path)
+    results.record([0, 1], path)
+    assert asked == [(lesson, seed) for seed in (0, 1) for lesson in results.LESSONS]
+    assert len(json.loads(path.read_text())) == 6
+
+
+def test_the_readme_has_the_marks():
+    text = (results.ROOT / "README.md").read_text()
+    assert results.put_into(text, "x")
