@@ -142,10 +142,11 @@ def generate_tokens(
 
 
 def stop_token_ids(model, tokenizer) -> list[int]:
-    """The ids that end a text: the tokenizer's end, the template's end of turn, the model's own."""
+    """The ids that end a text: the tokenizer's end, the template's end of turn, the model's own, and the begin
+    token, after which another text would follow."""
     own = model.generation_config.eos_token_id if model.generation_config is not None else None
     own = own if isinstance(own, list) else [own]
-    ids = [tokenizer.eos_token_id, end_of_turn_id(tokenizer), *own]
+    ids = [tokenizer.eos_token_id, end_of_turn_id(tokenizer), *own, tokenizer.bos_token_id]
     return sorted({i for i in ids if i is not None})
 
 
