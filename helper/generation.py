@@ -105,8 +105,8 @@ def text_ids(tokenizer, text: str) -> list[int]:
     In pre-training a text stands after that token; without it the first word is in a place the model never met.
     A text that begins with a special token (a chat) is left as it is.
     """
-    ids = tokenizer(text).input_ids
-    if tokenizer.bos_token_id is None or (ids and ids[0] in tokenizer.all_special_ids):
+    ids, special = tokenizer(text).input_ids, {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if tokenizer.bos_token_id is None or (ids and ids[0] in special):
         return ids
     return [tokenizer.bos_token_id, *ids]
 
