@@ -2,7 +2,7 @@
 # make test     the tests, then every notebook from top to bottom
 # make check    style and form, in seconds
 # make lessons  run all notebooks and keep their outputs in them
-# make data     build the data sets and the models from nothing (about two hours)
+# make data     build the data sets and the models from nothing (about an hour and a half)
 # make data-quick  the same with small models, to see that it works (minutes)
 # make record   run again what the lessons show as recorded runs
 
@@ -26,7 +26,6 @@ lab: install
 
 test: install
 	$(BIN)/python -m pytest
-	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'no lessons in notebooks/ yet'; exit 0; }; \
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=3600 -p no:cacheprovider notebooks/
 
 check: install

@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 import time
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from factory import cards, datasets, stages
@@ -31,8 +31,8 @@ from helper.graders import grade
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = ("data", "base", "instruct", "dpo", "grpo", "cards")
 QUICK_SIZES = datasets.Sizes(
-    suite=5, problems=30, unseen_problems=10, compare=20, lists=20, calculate=20, rewrite=10, identity=1,
-    word_problems=20, maths=100,
+    suite=5, problems=30, unseen_problems=10, relation=20, fact=20, compare=20, lists=20, calculate=20, boxed_sums=10,
+    spelling=10, order=10, identity=1, refusals=1, word_problems=20, maths=100,
 )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class Build:
         sums = rng.sample([r for r in self.rows("eval/instructions") if r["skill"] == "calculate"], 50)
         prompts = [r["question"] for r in cloze] + [f"We find {r['expression']} =" for r in sums]
         texts = complete_text(model.eval(), tokenizer, prompts, max_new_tokens=24)
-        known = [grade(r, first_sentence(r["question"] + t)) for r, t in zip(cloze, texts[: len(cloze)], strict=True)]
+        known = [grade(r, first_clause(r["question"] + t)) for r, t in zip(cloze, texts[: len(cloze)], strict=True)]
         right = [t.split(".")[0].split()[:1] == [str(r["value"])] for r, t in zip(sums, texts[len(cloze) :], strict=True)]
         return {"cloze": round(sum(known) / len(known), 3), "sums": round(sum(right) / len(right), 3)}
 
@@ -119,11 +119,16 @@ class Build:
         model = stages.train_dpo(model, tokenizer, questions, self.anchors(), self.work / "dpo", **self.quick_dpo())
         self.save("dpo", model, tokenizer, time.time() - start)
 
-    def anchors(self, count: int = 200) -> list[str]:
-        """Questions on other skills whose answers should stay as they are (lesson 03's `N_ANCHORS`)."""
-        rows = Dataset.from_list(self.rows("sft/train")).shuffle(seed=0)
-        rows = rows.select(range(min(count, len(rows))))
-        return [row["messages"][0]["content"] for row in rows if row["skill"] != "identity"]
+    def anchors(self, refusals: int = 80, others: int = 120) -> list[str]:
+        """Questions whose answers should stay as they are (lesson 03's `ANCHORS`): refusals also say "I"."""
+        rows = self.rows("sft/train")
+        random.Random(0).shuffle(rows)
+        asked = {kind: [] for kind in ("refuse", "other")}
+        for row in rows:
+            if row["skill"] != "identity":
+                asked["refuse" if row["skill"] == "refuse" else "other"].append(row["messages"][0]["content"])
+        near, far = (list(dict.fromkeys(asked[kind])) for kind in asked)
+        return near[:refusals] + far[:others]
 
     def quick_dpo(self) -> dict:
         """Changes to the DPO settings in quick mode."""
@@ -155,7 +160,7 @@ class Build:
         found = {}
         for path in sorted((self.folder / "eval").glob("*.jsonl")):
             if path.stem not in ("cloze", "reference"):
-                table = evaluate(model, tokenizer, self.rows(f"eval/{path.stem}"), max_new_tokens=112)
+                table = evaluate(model, tokenizer, self.rows(f"eval/{path.stem}"), max_new_tokens=80)
                 found[path.stem] = (int(table["right"].sum()), len(table))
         return found
 
@@ -165,9 +170,9 @@ def is_spelled(document: str) -> bool:
     return any(mark in document for mark in (" backwards is ", " in capital letters is ", " is spelled "))
 
 
-def first_sentence(text: str) -> str:
-    """The text up to its first full stop."""
-    return text.split(".")[0].split("\n")[0] + "."
+def first_clause(text: str) -> str:
+    """The text up to its first full stop, or to where it turns to another concept."""
+    return re.split(r"[.\n]|, (?:but|while|whereas) ", text)[0] + "."
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ construction. Public column names: `messages`; `conversations`; `chosen`/`reject
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterable
@@ -36,13 +37,18 @@ class Sizes:
     problems: int = 500
     unseen_problems: int = 300
     define: int = 3  # SFT rows a taught concept
-    fact: int = 1
-    compare: int = 300
-    lists: int = 200
-    calculate: int = 500
-    rewrite: int = 150  # SFT rows of each of the five kinds
-    identity: int = 2  # copies of the identity and refusal rows
-    word_problems: int = 80
+    relation: int = 550  # SFT rows; so are the next ones
+    fact: int = 120
+    compare: int = 120
+    lists: int = 280
+    calculate: int = 170
+    boxed_sums: int = 90
+    spelling: int = 80  # of each kind
+    order: int = 170  # of sorting and of counting words
+    identity: int = 2  # copies of the identity rows
+    refusals: int = 2  # copies of the refusal rows
+    word_problems: int = 40
+    most_steps: int = 2  # of these; longer ones are left to RL
     maths: int = 4000
 
 
@@ -195,18 +201,22 @@ def sft_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes
     reserved, rows = reserved_sums(suites), []
     for concept in taught:
         rows += draw(sizes.define, lambda c=concept: skills.define_row(c, rng, skills.TRAIN), taken)
-        rows += draw(sizes.fact, lambda c=concept: skills.fact_question_row(c, rng, skills.TRAIN), taken)
-        for key in concept.relations:
-            rows += draw(1, lambda c=concept, k=key: skills.relation_row(c, k, rng, skills.TRAIN), taken)
+    related = [(c, key) for c in taught for key in c.relations]
+    rows += draw(sizes.relation, lambda: skills.relation_row(*rng.choice(related), rng, skills.TRAIN), taken)
+    rows += draw(sizes.fact, lambda: skills.fact_question_row(rng.choice(taught), rng, skills.TRAIN), taken)
     rows += draw(sizes.compare, lambda: skills.compare_row(*pair(taught, rng), rng, skills.TRAIN), taken)
     lists = sorted(skills.categories().items())
     rows += [skills.list_row(*rng.choice(lists), rng, skills.TRAIN) for _ in range(sizes.lists)]
-    rows += draw(sizes.calculate, lambda: free_sum(reserved, rng), taken)
+    rows += draw(sizes.calculate, lambda: skills.calculate_row(rng, skills.TRAIN, free_sum(reserved, rng)), taken)
+    rows += draw(sizes.boxed_sums, lambda: skills.boxed_sum_row(free_sum(reserved, rng)[0], rng), taken)
     for kind in skills.REWRITE:
-        rows += draw(sizes.rewrite, lambda kind=kind: skills.rewrite_row(kind, words, rng, skills.TRAIN), taken)
-    fixed = skills.identity_rows("train") + skills.refusal_rows("train", concepts) + skills.smalltalk_rows("train")
-    rows += [row for row in fixed if key_of(row["question"]) not in taken] * sizes.identity
-    rows += [skills.problem_row(p) for p in training_problems(sizes.word_problems, suites, rng, set())]
+        count = sizes.order if kind in ("sort", "count") else sizes.spelling
+        rows += draw(count, lambda kind=kind: skills.rewrite_row(kind, words, rng, skills.TRAIN), taken)
+    fixed = (skills.identity_rows("train") + skills.identity_rows("extra")) * sizes.identity
+    fixed += (skills.refusal_rows("train", concepts) + skills.refusal_rows("extra", concepts)) * sizes.refusals
+    fixed += skills.smalltalk_rows("train")
+    rows += [row for row in fixed if key_of(row["question"]) not in taken]
+    rows += [skills.problem_row(p) for p in training_problems(sizes.word_problems, suites, rng, set(), sizes.most_steps)]
     evaluated = evaluation_keys(suites)
     rows = [row for row in rows if key_of(row["question"]) not in evaluated]
     rng.shuffle(rows)
@@ -218,20 +228,22 @@ def evaluation_keys(suites: dict[str, list[dict]]) -> set[str]:
     return {key_of(r["question"]) for rows in suites.values() for r in rows}
 
 
-def free_sum(reserved: set[str], rng: random.Random) -> dict:
-    """A calculation whose sum is not in the evaluation."""
+def free_sum(reserved: set[str], rng: random.Random) -> tuple[str, int]:
+    """A sum that is not in the evaluation, and its value."""
     while True:
         text, value = few_step_arithmetic(rng)
         if text.replace(" ", "") not in reserved:
-            return skills.calculate_row(rng, skills.TRAIN, (text, value))
+            return text, value
 
 
-def training_problems(count: int, suites: dict[str, list[dict]], rng: random.Random, taken: set[str]) -> list[Problem]:
-    """Word problems of seen story types that stand in no suite and not in `taken`."""
-    names, problems, forbidden = sorted(SEEN_STORIES), [], reserved_problems(suites) | taken
+def training_problems(
+    count: int, suites: dict[str, list[dict]], rng: random.Random, taken: set[str], most_steps: int = 4
+) -> list[Problem]:
+    """Word problems of seen story types that stand in no suite and not in `taken`, of `most_steps` steps at most."""
+    names, problems, forbidden = itertools.cycle(sorted(SEEN_STORIES)), [], reserved_problems(suites) | taken
     while len(problems) < count:
-        problem = make_problem(names[len(problems) % len(names)], rng)
-        if problem_key(problem) not in forbidden:
+        problem = make_problem(next(names), rng)
+        if problem_key(problem) not in forbidden and len(problem.lines) <= most_steps:
             forbidden.add(problem_key(problem))
             problems.append(problem)
     return problems
@@ -277,7 +289,7 @@ def write_datasets(folder: Path, concepts: tuple[Concept, ...], sizes: Sizes) ->
         write_jsonl(folder / "eval" / f"{name}.jsonl", rows)
     sft = sft_rows(concepts, suites, sizes)
     write_jsonl(folder / "sft" / "train.jsonl", [as_messages(row) for row in sft])
-    identity = skills.identity_rows("train")
+    identity = skills.identity_rows("train") + skills.identity_rows("extra")
     write_jsonl(folder / "identity" / "train.jsonl", [as_conversation(row) for row in identity])
     write_jsonl(folder / "identity" / "test.jsonl", [as_conversation(row) for row in suites["identity"]])
     write_jsonl(folder / "preferences" / "train.jsonl", [as_preference(row) for row in identity])

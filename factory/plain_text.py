@@ -204,8 +204,8 @@ def list_answer(category: str, chosen: list[str]) -> str:
     return f"{number} {category} are {', '.join(chosen[:-1])} and {chosen[-1]}."
 
 
-def worked_sum(expression: str, value: int) -> str:
-    """The answer to a sum: with its steps, products before sums, when it has more than one operation."""
+def sum_steps(expression: str) -> list[str]:
+    """The steps of a sum, such as "2 * 3 = 6", products before sums."""
     terms, steps = expression.split(), []
     for signs in ("*/", "+-"):
         place = 1
@@ -217,6 +217,12 @@ def worked_sum(expression: str, value: int) -> str:
             result = {"+": a + b, "-": a - b, "*": a * b, "/": a // max(b, 1)}[sign]
             steps.append(f"{a} {sign} {b} = {result}")
             terms[place - 1 : place + 2] = [str(result)]
+    return steps
+
+
+def worked_sum(expression: str, value: int) -> str:
+    """The answer to a sum, with its steps when it has more than one operation."""
+    steps = sum_steps(expression)
     if len(steps) == 1:
         return f"We find {expression} = {value}."
     return f"First {', then '.join(steps)}. So we find {expression} = {value}."

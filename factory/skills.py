@@ -10,7 +10,7 @@ import json
 import random
 
 from factory.knowledge import WORLD, Concept
-from factory.plain_text import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, load_json, rewrite_fields, worked_sum
+from factory.plain_text import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, load_json, rewrite_fields, sum_steps, worked_sum
 from factory.problems import Problem, few_step_arithmetic
 
 SEEN, UNSEEN, TRAIN = 0, 1, 2  # which wordings: the seen ones, the held-out ones, the seen ones and MORE for SFT rows
@@ -54,6 +54,10 @@ CALCULATE = (
     ["Calculate {e}", "What is {e}?", "Compute {e}.", "How much is {e}?"],
     ["Please calculate {e}.", "Work out {e}.", "Tell me what {e} is."],
 )
+BOXED_SUM = [
+    "Calculate {e} and put the result in a box.", "What is {e}? Put the number in a box.", "Put the result of {e} in a box.",
+    "Please find {e} and box the result.", "Work with steps and a box: {e}",
+]  # fmt: skip
 REWRITE = {
     "reverse": (["Spell the word {w} backwards.", "Write {w} backwards.", "Reverse the word {w}."],
                 ["Please spell {w} backwards.", "Can you reverse the word {w}?"]),
@@ -69,13 +73,14 @@ REWRITE = {
 }  # fmt: skip
 MORE = {  # further wordings of the same requests, by the first seen one; SFT rows only
     DEFINE[0][0]: [
-        "Please explain {n}.", "Please tell me about {n} in one sentence.", "Can you describe {n}?", "Can you define {n}?",
-        "What exactly is {p}?", "I would like to hear what {n} means.", "Write one sentence that explains {n}.",
+        "Please explain {n}.", "Please tell me about {n} in one sentence.", "Can you describe {n}?",
+        "Can you define {n}?", "What exactly is {p}?", "Can you tell me what {p} is?", "In a few words, what is {p}?",
+        "I would like to hear what {n} means.", "Write one sentence that explains {n}.",
         "Give a one-sentence definition of {n}.",
     ],
     FACT[0][0]: [
-        "Please give me a fact about {p}.", "Can you say something about {p}?", "I would like to hear a fact about {p}.",
-        "Name one thing that is true of {p}.",
+        "Please give me a fact about {p}.", "Can you say something about {p}?",
+        "I would like to hear a fact about {p}.", "Name one thing that is true of {p}.",
     ],
     COMPARE[0][0]: [
         "Please compare {a} with {b}.", "Can you compare {a} and {b}?", "How do {a} and {b} differ?",
@@ -91,37 +96,77 @@ MORE = {  # further wordings of the same requests, by the first seen one; SFT ro
     ],
     REWRITE["reverse"][0][0]: [
         "Say {w} backwards.", "What is {w} backwards?", "Please write {w} backwards.", "Can you say {w} backwards?",
-        "Turn the word {w} around.",
+        "Turn the word {w} around.", "Please reverse {w}.", "I want to see the reverse of {w}.",
+        "Please reverse the word {w} for me.", "Could you turn the word {w} around?",
     ],
     REWRITE["uppercase"][0][0]: [
         "Please make {w} upper case.", "Can you write {w} in capitals?", "Change {w} to capital letters.",
         "What is {w} in capital letters?", "Turn {w} into capital letters.",
     ],
     REWRITE["first_letter"][0][0]: [
-        "With which letter does {w} begin?", "Can you name the first letter of {w}?", "Please name the first letter of {w}.",
+        "With which letter does {w} begin?", "Can you name the first letter of {w}?",
+        "Please name the first letter of {w}.", "Which letter comes at the start of {w}?",
+        "Which letter of {w} is first?", "Which letter stands first in the word {w}?",
+        "What letter does {w} begin with?", "What is the letter at the start of {w}?",
+        "The word {w} begins with which letter?",
     ],
     REWRITE["sort"][0][0]: [
         "Please put {l} in order of the alphabet.", "Can you sort these words: {l}?", "Order these words: {l}.",
-        "Sort the list {l}.", "Arrange the words {l} by the alphabet.",
+        "Sort the list {l}.", "Arrange the words {l} by the alphabet.", "Sort {l} for me.",
     ],
     REWRITE["count"][0][0]: [
         "How many words are here: {l}?", "Please count the words in {l}.", "Can you count these words: {l}?",
+        "Please count the following words: {l}.", "Count these: {l}.",
         "What is the number of words in this list: {l}?", "Count how many words there are: {l}.",
     ],
-    RELATION["use"][0][0]: ["Do you know what {p} is used for?", "Why do we use {p}?", "Please say what {p} is used for."],
+    RELATION["use"][0][0]: [
+        "Do you know what {p} is used for?", "Why do we use {p}?", "Please say what {p} is used for.",
+        "What is {p} good for?", "I want to know what {p} is used for.", "For what do people use {p}?",
+    ],
     RELATION["made_of"][0][0]: [
         "Do you know what {p} is made of?", "Which material is {p} made of?", "Please say what {p} is made of.",
+        "I want to know what {p} is made of.", "Of what is {p} made?",
     ],
-    RELATION["part_of"][0][0]: ["Do you know what {p} is part of?", "Please say what {p} is part of."],
-    RELATION["found_in"][0][0]: ["Do you know where {p} is found?", "Please say where {p} is found."],
-    RELATION["stands_for"][0][0]: ["Do you know what {n} stands for?", "Please say what {n} stands for."],
-    RELATION["capital"][0][0]: ["Do you know the capital of {n}?", "Which city is the capital of {n}?"],
-    RELATION["continent"][0][0]: ["Do you know where {n} is?", "Please say which continent {n} is in."],
-    RELATION["language"][0][0]: ["Do you know the main language of {n}?", "What language do people speak in {n}?"],
-    RELATION["eats"][0][0]: ["Do you know what {p} eats?", "Please say what {p} eats."],
-    RELATION["home"][0][0]: ["Do you know where {p} lives?", "Please say where {p} lives."],
-    RELATION["young"][0][0]: ["Do you know what a young {n} is called?", "Please say what a young {n} is called."],
-    RELATION["symbol"][0][0]: ["Do you know the symbol of {n}?", "Please say the symbol of {n}."],
+    RELATION["part_of"][0][0]: [
+        "Do you know what {p} is part of?", "Please say what {p} is part of.", "I want to know what {p} is part of.",
+        "To what does {p} belong as a part?",
+    ],
+    RELATION["found_in"][0][0]: [
+        "Do you know where {p} is found?", "Please say where {p} is found.", "I want to know where {p} is found.",
+        "In which place is {p} found?",
+    ],
+    RELATION["stands_for"][0][0]: [
+        "Do you know what {n} stands for?", "Please say what {n} stands for.", "I want to know what {n} stands for.",
+        "What is {n} short for?",
+    ],
+    RELATION["capital"][0][0]: [
+        "Do you know the capital of {n}?", "Which city is the capital of {n}?", "I want to know the capital of {n}.",
+        "What is the name of the capital of {n}?",
+    ],
+    RELATION["continent"][0][0]: [
+        "Do you know where {n} is?", "Please say which continent {n} is in.", "I want to know where {n} is.",
+        "To which continent does {n} belong?",
+    ],
+    RELATION["language"][0][0]: [
+        "Do you know the main language of {n}?", "What language do people speak in {n}?",
+        "I want to know the main language of {n}.", "Please name the main language of {n}.",
+    ],
+    RELATION["eats"][0][0]: [
+        "Do you know what {p} eats?", "Please say what {p} eats.", "I want to know what {p} eats.",
+        "What is eaten by {p}?",
+    ],
+    RELATION["home"][0][0]: [
+        "Do you know where {p} lives?", "Please say where {p} lives.", "I want to know where {p} lives.",
+        "In which place does {p} live?",
+    ],
+    RELATION["young"][0][0]: [
+        "Do you know what a young {n} is called?", "Please say what a young {n} is called.",
+        "I want to know what a young {n} is called.", "What is the name for a young {n}?",
+    ],
+    RELATION["symbol"][0][0]: [
+        "Do you know the symbol of {n}?", "Please say the symbol of {n}.", "I want to know the symbol of {n}.",
+        "Which symbol does {n} have?",
+    ],
 }  # fmt: skip
 
 
@@ -173,8 +218,8 @@ def compare_row(first: Concept, second: Concept, rng: random.Random, which: int)
 
 def list_row(category: str, items: list[str], rng: random.Random, which: int) -> dict:
     """A request for some members of a category."""
-    number = rng.choice([2, 3, 3, 4])
-    chosen = rng.sample(items, number)
+    number = rng.choice([2, 3])
+    chosen = sorted(rng.sample(items, number))
     answer = list_answer(category, chosen)
     question = wording(LIST, rng, which).format(k=NUMBER_WORDS[number], c=category)
     return {
@@ -194,9 +239,17 @@ def calculate_row(rng: random.Random, which: int, expression: tuple[str, int] | 
     }  # fmt: skip
 
 
+def boxed_sum_row(text: str, rng: random.Random) -> dict:
+    """A sum answered as word problems are, a step a line and the result in a box; SFT rows only."""
+    steps = sum_steps(text)
+    question = rng.choice(BOXED_SUM).format(e=text.replace(" ", "") if rng.random() < 0.5 else text)
+    answer = "\n".join([*steps, f"\\boxed{{{steps[-1].split()[-1]}}}"])
+    return {"skill": "boxed_sum", "question": question, "answer": answer, "grader": "boxed", "unseen": False}
+
+
 def rewrite_row(kind: str, words: list[str], rng: random.Random, which: int) -> dict:
     """Reverse, capital letters, first letter, sort or count; `words` is what to draw from."""
-    word, listed = rng.choice(words), rng.sample(words, rng.randint(2, 5))
+    word, listed = rng.choice(words), rng.sample(words, rng.randint(2, 4))
     while listed == sorted(listed):
         rng.shuffle(listed)
     fields = rewrite_fields(kind, word, listed)
@@ -217,7 +270,7 @@ def problem_row(problem: Problem, skill: str = "word_problem") -> dict:
 
 
 def read_rows(name: str, part: str) -> list[dict]:
-    """The rows of a world file that belong to a part ("train" or "test")."""
+    """The rows of a world file that belong to a part ("train", "extra" for more SFT rows, or "test")."""
     rows = [json.loads(line) for line in (WORLD / name).read_text().splitlines()]
     return [row for row in rows if row["part"] == part]
 

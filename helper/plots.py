@@ -196,7 +196,7 @@ def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
         loss.plot(0, math.log(2), "o", color="black")
         loss.annotate("start: ln 2", (0, math.log(2)), (2, 2.2), arrowprops={"arrowstyle": "-"})
         loss.set(title="loss", xlabel="margin m (nats)", ylim=(0, 5))
-        weight.set(title="weight of the gradient", xlabel="margin m (nats)")
+        weight.set(title="weight of the gradient (log scale)", xlabel="margin m (nats)", yscale="log", ylim=(1e-4, 10))
         figure.legend(loc="outside upper center", ncols=len(betas), frameon=False)
     return figure
 
