@@ -75,8 +75,8 @@ def data_lines(build: Build, stage: str) -> list[str]:
     if stage == "instruct":
         problems = sum(row["skill"] == "word_problem" for row in rows)
         lines.append(
-            f"It saw {problems} word problems among them, all of two steps. That number was chosen so that online RL has something left"
-            " to improve (lesson 04); in every other skill it is as good as this recipe makes it."
+            f"It saw {problems} word problems among them, all of two steps. That number was chosen so that online RL has"
+            " something left to improve (lesson 04); in every other skill it is as good as this recipe makes it."
         )
     return lines
 
