@@ -213,10 +213,12 @@ def _save_model(folder: Path, model, tokenizer) -> None:
 
 
 def peak_memory_mb() -> float:
-    """The most memory used so far, in MB: the GPU's when one is in use, else this process's."""
+    """The most memory used so far, in MB: the GPU's when one is in use, else this process's (on Windows: 0)."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 1e6
-    import resource  # not on Windows
-
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
