@@ -123,11 +123,9 @@ class Build:
         """Questions whose answers should stay as they are (lesson 03's `ANCHORS`): refusals also say "I"."""
         rows = self.rows("sft/train")
         random.Random(0).shuffle(rows)
-        asked = {kind: [] for kind in ("refuse", "other")}
-        for row in rows:
-            if row["skill"] != "identity":
-                asked["refuse" if row["skill"] == "refuse" else "other"].append(row["messages"][0]["content"])
-        near, far = (list(dict.fromkeys(asked[kind])) for kind in asked)
+        skill_of = {row["messages"][0]["content"]: row["skill"] for row in rows}  # each question once
+        near = [question for question, skill in skill_of.items() if skill == "refuse"]
+        far = [question for question, skill in skill_of.items() if skill not in ("refuse", "identity")]
         return near[:refusals] + far[:others]
 
     def quick_dpo(self) -> dict:
@@ -157,10 +155,10 @@ class Build:
     def scores(self, stage: str) -> dict[str, tuple[int, int]]:
         """Suite -> (right, n) of a stage, greedy decoding."""
         model, tokenizer = self.load(stage)
-        found = {}
+        found, room = {}, stages.GRPO_SETTINGS["max_completion_length"]
         for path in sorted((self.folder / "eval").glob("*.jsonl")):
             if path.stem not in ("cloze", "reference"):
-                table = evaluate(model, tokenizer, self.rows(f"eval/{path.stem}"), max_new_tokens=80)
+                table = evaluate(model, tokenizer, self.rows(f"eval/{path.stem}"), max_new_tokens=room)
                 found[path.stem] = (int(table["right"].sum()), len(table))
         return found
 

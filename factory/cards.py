@@ -64,7 +64,7 @@ def data_lines(build: Build, stage: str) -> list[str]:
         held_out = sum(c.held_out for c in build.concepts)
         return [
             f"Pre-training text: {tokens / 1e6:.1f} million tokens from `factory/plain_text.py`, about"
-            f" {len(build.concepts)} concepts ({held_out} of them in no SFT row). Hash of the world's files:"
+            f" {len(build.concepts)} concepts ({held_out} of them explained in no SFT row). Hash of the world's files:"
             f" `{hash_of(Path(__file__).parent / 'world')}`.",
             "The sums of the evaluation stand in no document of sums; a step of a word problem or of a longer sum may"
             " hold one by chance.",

@@ -212,8 +212,7 @@ def sft_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes
     for kind in skills.REWRITE:
         count = sizes.order if kind in ("sort", "count") else sizes.spelling
         rows += draw(count, lambda kind=kind: skills.rewrite_row(kind, words, rng, skills.TRAIN), taken)
-    fixed = (skills.identity_rows("train") + skills.identity_rows("extra")) * sizes.identity
-    fixed += (skills.refusal_rows("train", concepts) + skills.refusal_rows("extra", concepts)) * sizes.refusals
+    fixed = skills.identity_rows("train") * sizes.identity + skills.refusal_rows("train", concepts) * sizes.refusals
     fixed += skills.smalltalk_rows("train")
     rows += [row for row in fixed if key_of(row["question"]) not in taken]
     rows += [skills.problem_row(p) for p in training_problems(sizes.word_problems, suites, rng, set(), sizes.most_steps)]
@@ -289,7 +288,7 @@ def write_datasets(folder: Path, concepts: tuple[Concept, ...], sizes: Sizes) ->
         write_jsonl(folder / "eval" / f"{name}.jsonl", rows)
     sft = sft_rows(concepts, suites, sizes)
     write_jsonl(folder / "sft" / "train.jsonl", [as_messages(row) for row in sft])
-    identity = skills.identity_rows("train") + skills.identity_rows("extra")
+    identity = skills.identity_rows("train")
     write_jsonl(folder / "identity" / "train.jsonl", [as_conversation(row) for row in identity])
     write_jsonl(folder / "identity" / "test.jsonl", [as_conversation(row) for row in suites["identity"]])
     write_jsonl(folder / "preferences" / "train.jsonl", [as_preference(row) for row in identity])

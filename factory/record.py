@@ -24,11 +24,12 @@ def one_run(reward: str, seed: int) -> dict:
     """Train `sprout-instruct` with one reward and seed; accuracy on the held-out word problems before and after."""
     model, tokenizer = load_model_and_tokenizer("sprout-instruct")
     problems, rows = load_course_dataset("sprout-maths").to_list(), load_suite("word_problems")
-    before = evaluate(model, tokenizer, rows, max_new_tokens=80)["right"]
+    room = stages.GRPO_SETTINGS["max_completion_length"]
+    before = evaluate(model, tokenizer, rows, max_new_tokens=room)["right"]
     start = time.time()
     model = stages.train_grpo(model, tokenizer, problems, ROOT / "runs" / "record", seed, REWARDS[reward])
     seconds = time.time() - start
-    after = evaluate(model, tokenizer, rows, max_new_tokens=80)["right"]
+    after = evaluate(model, tokenizer, rows, max_new_tokens=room)["right"]
     return {
         "seed": seed,
         "reward": reward,

@@ -13,167 +13,166 @@ from factory.knowledge import WORLD, Concept
 from factory.plain_text import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, load_json, rewrite_fields, sum_steps, worked_sum
 from factory.problems import Problem, few_step_arithmetic
 
-SEEN, UNSEEN, TRAIN = 0, 1, 2  # which wordings: the seen ones, the held-out ones, the seen ones and MORE for SFT rows
+SEEN, UNSEEN, TRAIN = 0, 1, 2  # which wordings to draw from
 
+# Three lists a skill: wordings seen in training, wordings held out, and more wordings for SFT rows only.
 DEFINE = (
     ["What is {p}?", "Define {n}.", "Explain {n} in one sentence.", "Tell me what {p} is.", "What does {n} mean?",
      "Describe {n} in one sentence.", "Give me a short introduction of {n}."],
     ["Give me an 1-sentence introduction of {n}.", "Can you explain what {p} is?", "Please define {n} for me.",
      "In one sentence, what is {p}?", "I want to know what {p} is."],
+    ["Please explain {n}.", "Please tell me about {n} in one sentence.", "Can you describe {n}?",
+     "Can you define {n}?", "What exactly is {p}?", "Can you tell me what {p} is?", "In a few words, what is {p}?",
+     "I would like to hear what {n} means.", "Write one sentence that explains {n}.",
+     "Give a one-sentence definition of {n}."],
 )  # fmt: skip
 FACT = (
     ["Tell me a fact about {p}.", "What do you know about {p}?", "Tell me something about {p}.",
      "Give me one fact about {p}."],
     ["Can you tell me a fact about {p}?", "Please tell me something I should know about {p}.",
      "Share one fact about {p}."],
+    ["Please give me a fact about {p}.", "Can you say something about {p}?", "I would like to hear a fact about {p}.",
+     "Name one thing that is true of {p}."],
 )  # fmt: skip
 RELATION = {
-    "use": (["What is {p} used for?", "What do we use {p} for?"], ["What is the use of {p}?"]),
-    "made_of": (["What is {p} made of?", "What is the material of {p}?"], ["Tell me what {p} is made of."]),
-    "part_of": (["What is {p} part of?", "What is {p} a part of?"], ["Tell me what {p} is part of."]),
-    "found_in": (["Where is {p} found?", "Where can I find {p}?"], ["Tell me where {p} is found."]),
-    "stands_for": (["What does {n} stand for?", "What is the full form of {n}?"], ["Tell me what {n} stands for."]),
-    "capital": (["What is the capital of {n}?", "Name the capital of {n}."], ["Tell me the capital of {n}."]),
-    "continent": (["On which continent is {n}?", "Where is {n}?"], ["Tell me which continent {n} is in."]),
-    "language": (["Which language is spoken in {n}?", "What is the main language of {n}?"],
-                 ["Tell me the main language of {n}."]),
-    "eats": (["What does {p} eat?", "What is the food of {p}?"], ["Tell me what {p} eats."]),
-    "home": (["Where does {p} live?", "What is the home of {p}?"], ["Tell me where {p} lives."]),
-    "young": (["What is a young {n} called?", "What do we call a young {n}?"], ["Tell me what a young {n} is called."]),
-    "symbol": (["What is the symbol of {n}?", "What is the chemical symbol of {n}?"], ["Tell me the symbol of {n}."]),
+    "use": (
+        ["What is {p} used for?", "What do we use {p} for?"],
+        ["What is the use of {p}?"],
+        ["Do you know what {p} is used for?", "Why do we use {p}?", "Please say what {p} is used for.",
+         "What is {p} good for?", "I want to know what {p} is used for.", "For what do people use {p}?"],
+    ),
+    "made_of": (
+        ["What is {p} made of?", "What is the material of {p}?"],
+        ["Tell me what {p} is made of."],
+        ["Do you know what {p} is made of?", "Which material is {p} made of?", "Please say what {p} is made of.",
+         "I want to know what {p} is made of.", "Of what is {p} made?"],
+    ),
+    "part_of": (
+        ["What is {p} part of?", "What is {p} a part of?"],
+        ["Tell me what {p} is part of."],
+        ["Do you know what {p} is part of?", "Please say what {p} is part of.", "I want to know what {p} is part of.",
+         "To what does {p} belong as a part?"],
+    ),
+    "found_in": (
+        ["Where is {p} found?", "Where can I find {p}?"],
+        ["Tell me where {p} is found."],
+        ["Do you know where {p} is found?", "Please say where {p} is found.", "I want to know where {p} is found.",
+         "In which place is {p} found?"],
+    ),
+    "stands_for": (
+        ["What does {n} stand for?", "What is the full form of {n}?"],
+        ["Tell me what {n} stands for."],
+        ["Do you know what {n} stands for?", "Please say what {n} stands for.", "I want to know what {n} stands for.",
+         "What is {n} short for?"],
+    ),
+    "capital": (
+        ["What is the capital of {n}?", "Name the capital of {n}."],
+        ["Tell me the capital of {n}."],
+        ["Do you know the capital of {n}?", "Which city is the capital of {n}?", "I want to know the capital of {n}.",
+         "What is the name of the capital of {n}?"],
+    ),
+    "continent": (
+        ["On which continent is {n}?", "Where is {n}?"],
+        ["Tell me which continent {n} is in."],
+        ["Do you know where {n} is?", "Please say which continent {n} is in.", "I want to know where {n} is.",
+         "To which continent does {n} belong?"],
+    ),
+    "language": (
+        ["Which language is spoken in {n}?", "What is the main language of {n}?"],
+        ["Tell me the main language of {n}."],
+        ["Do you know the main language of {n}?", "What language do people speak in {n}?",
+         "I want to know the main language of {n}.", "Please name the main language of {n}."],
+    ),
+    "eats": (
+        ["What does {p} eat?", "What is the food of {p}?"],
+        ["Tell me what {p} eats."],
+        ["Do you know what {p} eats?", "Please say what {p} eats.", "I want to know what {p} eats.",
+         "What is eaten by {p}?"],
+    ),
+    "home": (
+        ["Where does {p} live?", "What is the home of {p}?"],
+        ["Tell me where {p} lives."],
+        ["Do you know where {p} lives?", "Please say where {p} lives.", "I want to know where {p} lives.",
+         "In which place does {p} live?"],
+    ),
+    "young": (
+        ["What is a young {n} called?", "What do we call a young {n}?"],
+        ["Tell me what a young {n} is called."],
+        ["Do you know what a young {n} is called?", "Please say what a young {n} is called.",
+         "I want to know what a young {n} is called.", "What is the name for a young {n}?"],
+    ),
+    "symbol": (
+        ["What is the symbol of {n}?", "What is the chemical symbol of {n}?"],
+        ["Tell me the symbol of {n}."],
+        ["Do you know the symbol of {n}?", "Please say the symbol of {n}.", "I want to know the symbol of {n}.",
+         "Which symbol does {n} have?"],
+    ),
 }  # fmt: skip
 COMPARE = (
     ["What is the difference between {a} and {b}?", "Compare {a} and {b}.", "How does {a} differ from {b}?"],
     ["What's the difference between {a} and {b}?", "Explain the difference between {a} and {b}."],
-)
+    ["Please compare {a} with {b}.", "Can you compare {a} and {b}?", "How do {a} and {b} differ?",
+     "Tell me how {a} differs from {b}."],
+)  # fmt: skip
 LIST = (
     ["Name {k} {c}.", "List {k} {c}.", "Tell me {k} {c}.", "Give me {k} {c}."],
     ["Can you name {k} {c}?", "Please list {k} {c}.", "Give {k} examples of {c}."],
-)
+    ["Please name {k} {c}.", "Can you list {k} {c}?", "Say {k} {c}.", "I need {k} {c}.", "Write down {k} {c}.",
+     "Can you give me {k} {c}?"],
+)  # fmt: skip
 CALCULATE = (
     ["Calculate {e}", "What is {e}?", "Compute {e}.", "How much is {e}?"],
     ["Please calculate {e}.", "Work out {e}.", "Tell me what {e} is."],
-)
+    ["Please compute {e}.", "Can you calculate {e}?", "What does {e} give?", "Find the value of {e}.", "{e}",
+     "Please tell me the result of {e}.", "I want to know how much {e} is."],
+)  # fmt: skip
 BOXED_SUM = [
     "Calculate {e} and put the result in a box.", "What is {e}? Put the number in a box.", "Put the result of {e} in a box.",
     "Please find {e} and box the result.", "Work with steps and a box: {e}",
 ]  # fmt: skip
 REWRITE = {
-    "reverse": (["Spell the word {w} backwards.", "Write {w} backwards.", "Reverse the word {w}."],
-                ["Please spell {w} backwards.", "Can you reverse the word {w}?"]),
-    "uppercase": (["Write {w} in capital letters.", "Put the word {w} in capital letters.", "Make {w} upper case."],
-                  ["Please write {w} in capital letters.", "Can you put {w} in capital letters?"]),
-    "first_letter": (["What is the first letter of {w}?", "Which letter does {w} start with?",
-                      "Tell me the first letter of {w}."],
-                     ["Please tell me the first letter of {w}.", "What letter comes first in {w}?"]),
-    "sort": (["Sort these words: {l}.", "Put these words in order of the alphabet: {l}.", "Sort: {l}."],
-             ["Please sort these words: {l}.", "Sort the words {l} by the alphabet."]),
-    "count": (["How many words are in this list: {l}?", "Count these words: {l}.", "Count the words in this list: {l}."],
-              ["Please count these words: {l}.", "How many words do you see here: {l}?"]),
-}  # fmt: skip
-MORE = {  # further wordings of the same requests, by the first seen one; SFT rows only
-    DEFINE[0][0]: [
-        "Please explain {n}.", "Please tell me about {n} in one sentence.", "Can you describe {n}?",
-        "Can you define {n}?", "What exactly is {p}?", "Can you tell me what {p} is?", "In a few words, what is {p}?",
-        "I would like to hear what {n} means.", "Write one sentence that explains {n}.",
-        "Give a one-sentence definition of {n}.",
-    ],
-    FACT[0][0]: [
-        "Please give me a fact about {p}.", "Can you say something about {p}?",
-        "I would like to hear a fact about {p}.", "Name one thing that is true of {p}.",
-    ],
-    COMPARE[0][0]: [
-        "Please compare {a} with {b}.", "Can you compare {a} and {b}?", "How do {a} and {b} differ?",
-        "Tell me how {a} differs from {b}.",
-    ],
-    LIST[0][0]: [
-        "Please name {k} {c}.", "Can you list {k} {c}?", "Say {k} {c}.", "I need {k} {c}.", "Write down {k} {c}.",
-        "Can you give me {k} {c}?",
-    ],
-    CALCULATE[0][0]: [
-        "Please compute {e}.", "Can you calculate {e}?", "What does {e} give?", "Find the value of {e}.", "{e}",
-        "Please tell me the result of {e}.", "I want to know how much {e} is.",
-    ],
-    REWRITE["reverse"][0][0]: [
-        "Say {w} backwards.", "What is {w} backwards?", "Please write {w} backwards.", "Can you say {w} backwards?",
-        "Turn the word {w} around.", "Please reverse {w}.", "I want to see the reverse of {w}.",
-        "Please reverse the word {w} for me.", "Could you turn the word {w} around?",
-    ],
-    REWRITE["uppercase"][0][0]: [
-        "Please make {w} upper case.", "Can you write {w} in capitals?", "Change {w} to capital letters.",
-        "What is {w} in capital letters?", "Turn {w} into capital letters.",
-    ],
-    REWRITE["first_letter"][0][0]: [
-        "With which letter does {w} begin?", "Can you name the first letter of {w}?",
-        "Please name the first letter of {w}.", "Which letter comes at the start of {w}?",
-        "Which letter of {w} is first?", "Which letter stands first in the word {w}?",
-        "What letter does {w} begin with?", "What is the letter at the start of {w}?",
-        "The word {w} begins with which letter?",
-    ],
-    REWRITE["sort"][0][0]: [
-        "Please put {l} in order of the alphabet.", "Can you sort these words: {l}?", "Order these words: {l}.",
-        "Sort the list {l}.", "Arrange the words {l} by the alphabet.", "Sort {l} for me.",
-    ],
-    REWRITE["count"][0][0]: [
-        "How many words are here: {l}?", "Please count the words in {l}.", "Can you count these words: {l}?",
-        "Please count the following words: {l}.", "Count these: {l}.",
-        "What is the number of words in this list: {l}?", "Count how many words there are: {l}.",
-    ],
-    RELATION["use"][0][0]: [
-        "Do you know what {p} is used for?", "Why do we use {p}?", "Please say what {p} is used for.",
-        "What is {p} good for?", "I want to know what {p} is used for.", "For what do people use {p}?",
-    ],
-    RELATION["made_of"][0][0]: [
-        "Do you know what {p} is made of?", "Which material is {p} made of?", "Please say what {p} is made of.",
-        "I want to know what {p} is made of.", "Of what is {p} made?",
-    ],
-    RELATION["part_of"][0][0]: [
-        "Do you know what {p} is part of?", "Please say what {p} is part of.", "I want to know what {p} is part of.",
-        "To what does {p} belong as a part?",
-    ],
-    RELATION["found_in"][0][0]: [
-        "Do you know where {p} is found?", "Please say where {p} is found.", "I want to know where {p} is found.",
-        "In which place is {p} found?",
-    ],
-    RELATION["stands_for"][0][0]: [
-        "Do you know what {n} stands for?", "Please say what {n} stands for.", "I want to know what {n} stands for.",
-        "What is {n} short for?",
-    ],
-    RELATION["capital"][0][0]: [
-        "Do you know the capital of {n}?", "Which city is the capital of {n}?", "I want to know the capital of {n}.",
-        "What is the name of the capital of {n}?",
-    ],
-    RELATION["continent"][0][0]: [
-        "Do you know where {n} is?", "Please say which continent {n} is in.", "I want to know where {n} is.",
-        "To which continent does {n} belong?",
-    ],
-    RELATION["language"][0][0]: [
-        "Do you know the main language of {n}?", "What language do people speak in {n}?",
-        "I want to know the main language of {n}.", "Please name the main language of {n}.",
-    ],
-    RELATION["eats"][0][0]: [
-        "Do you know what {p} eats?", "Please say what {p} eats.", "I want to know what {p} eats.",
-        "What is eaten by {p}?",
-    ],
-    RELATION["home"][0][0]: [
-        "Do you know where {p} lives?", "Please say where {p} lives.", "I want to know where {p} lives.",
-        "In which place does {p} live?",
-    ],
-    RELATION["young"][0][0]: [
-        "Do you know what a young {n} is called?", "Please say what a young {n} is called.",
-        "I want to know what a young {n} is called.", "What is the name for a young {n}?",
-    ],
-    RELATION["symbol"][0][0]: [
-        "Do you know the symbol of {n}?", "Please say the symbol of {n}.", "I want to know the symbol of {n}.",
-        "Which symbol does {n} have?",
-    ],
+    "reverse": (
+        ["Spell the word {w} backwards.", "Write {w} backwards.", "Reverse the word {w}."],
+        ["Please spell {w} backwards.", "Can you reverse the word {w}?"],
+        ["Say {w} backwards.", "What is {w} backwards?", "Please write {w} backwards.", "Can you say {w} backwards?",
+         "Turn the word {w} around.", "Please reverse {w}.", "I want to see the reverse of {w}.",
+         "Please reverse the word {w} for me.", "Could you turn the word {w} around?"],
+    ),
+    "uppercase": (
+        ["Write {w} in capital letters.", "Put the word {w} in capital letters.", "Make {w} upper case."],
+        ["Please write {w} in capital letters.", "Can you put {w} in capital letters?"],
+        ["Please make {w} upper case.", "Can you write {w} in capitals?", "Change {w} to capital letters.",
+         "What is {w} in capital letters?", "Turn {w} into capital letters."],
+    ),
+    "first_letter": (
+        ["What is the first letter of {w}?", "Which letter does {w} start with?", "Tell me the first letter of {w}."],
+        ["Please tell me the first letter of {w}.", "What letter comes first in {w}?"],
+        ["With which letter does {w} begin?", "Can you name the first letter of {w}?",
+         "Please name the first letter of {w}.", "Which letter comes at the start of {w}?",
+         "Which letter of {w} is first?", "Which letter stands first in the word {w}?",
+         "What letter does {w} begin with?", "What is the letter at the start of {w}?",
+         "The word {w} begins with which letter?"],
+    ),
+    "sort": (
+        ["Sort these words: {l}.", "Put these words in order of the alphabet: {l}.", "Sort: {l}."],
+        ["Please sort these words: {l}.", "Sort the words {l} by the alphabet."],
+        ["Please put {l} in order of the alphabet.", "Can you sort these words: {l}?", "Order these words: {l}.",
+         "Sort the list {l}.", "Arrange the words {l} by the alphabet.", "Sort {l} for me."],
+    ),
+    "count": (
+        ["How many words are in this list: {l}?", "Count these words: {l}.", "Count the words in this list: {l}."],
+        ["Please count these words: {l}.", "How many words do you see here: {l}?"],
+        ["How many words are here: {l}?", "Please count the words in {l}.", "Can you count these words: {l}?",
+         "Please count the following words: {l}.", "Count these: {l}.",
+         "What is the number of words in this list: {l}?", "Count how many words there are: {l}."],
+    ),
 }  # fmt: skip
 
 
-def wording(forms: tuple[list[str], list[str]], rng: random.Random, which: int) -> str:
-    """One of the wordings: SEEN, UNSEEN, or for training the seen ones and more of them."""
-    more = MORE[forms[SEEN][0]] if which == TRAIN else []
-    return rng.choice([*forms[UNSEEN if which == UNSEEN else SEEN], *more])
+def wording(forms: tuple[list[str], list[str], list[str]], rng: random.Random, which: int) -> str:
+    """One of the wordings: SEEN, UNSEEN, or for SFT rows (TRAIN) the seen ones and more of them."""
+    seen, unseen, more = forms
+    return rng.choice((seen, unseen, seen + more)[which])
 
 
 def define_row(concept: Concept, rng: random.Random, which: int) -> dict:
@@ -270,7 +269,7 @@ def problem_row(problem: Problem, skill: str = "word_problem") -> dict:
 
 
 def read_rows(name: str, part: str) -> list[dict]:
-    """The rows of a world file that belong to a part ("train", "extra" for more SFT rows, or "test")."""
+    """The rows of a world file that belong to a part ("train" or "test")."""
     rows = [json.loads(line) for line in (WORLD / name).read_text().splitlines()]
     return [row for row in rows if row["part"] == part]
 
