@@ -48,7 +48,8 @@ def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str]
         for axis, column, title, colour in zip(axes, columns, titles or columns, COLOURS * 9, strict=False):
             values = log_table[["step", column]].dropna()
             axis.plot(values["step"], values[column], color=colour, alpha=0.35, linewidth=1)
-            smooth = values[column].rolling(max(1, len(values) // 12), min_periods=1, center=True).mean()
+            window = 1 if column == "learning_rate" else max(1, len(values) // 12)  # a schedule has no noise
+            smooth = values[column].rolling(window, min_periods=1, center=True).mean()
             axis.plot(values["step"], smooth, color=colour, linewidth=2)
             axis.set(title=title, xlabel="step")
         for axis in axes[len(columns) :]:
