@@ -11,6 +11,9 @@ import re
 
 from helper.answers import answers_match, extract_boxed
 
+# Where a sentence that a base model completes is over, or turns to another concept.
+CLAUSE_ENDS = ["\n", ".", ", but", ", while", ", whereas"]
+
 # Words without content: an answer may add or drop these freely.
 FILLER = {
     "a",
