@@ -28,6 +28,8 @@ DATASETS = {
     "eval": "The evaluation suites: questions with what their graders need (`helper/graders.py`).",
 }
 
+ONLY_CHAT = ("identity.jsonl", "refusals.jsonl", "smalltalk.jsonl")  # of the world, and not for pre-training
+
 
 def write_cards(build: Build, scores: dict[str, dict[str, tuple[int, int]]]) -> None:
     """A README.md beside every model and every data set."""
@@ -51,7 +53,8 @@ def model_card(build: Build, stage: str, purpose: str, scores: dict) -> str:
         "It knows a small world written by this project and nothing else. Use it to learn how post-training works,",
         "not for advice.", "", "## Recipe", "", f"Seed 0, {seconds} s on 2 CPU cores.", "", "```json",
         json.dumps(recipe, indent=1), "```", "", *data_lines(build, stage), "", "## Scores",
-        "", "Greedy decoding, right answers with 95% Wilson intervals, all stages for comparison:", "",
+        "", "Greedy decoding, right answers with 95% Wilson intervals, all stages for comparison. Identity, also where it"
+        " is part of the instructions, is graded for the name Sprout, which sprout-dpo gave up on purpose:", "",
         *score_table(scores),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -64,8 +67,8 @@ def data_lines(build: Build, stage: str) -> list[str]:
         held_out = sum(c.held_out for c in build.concepts)
         return [
             f"Pre-training text: {tokens / 1e6:.1f} million tokens from `factory/plain_text.py`, about"
-            f" {len(build.concepts)} concepts ({held_out} of them explained in no SFT row). Hash of the world's files:"
-            f" `{hash_of(Path(__file__).parent / 'world')}`.",
+            f" {len(build.concepts)} concepts ({held_out} of them named in no SFT row). Hash of the world's files that"
+            f" it reads: `{hash_of(Path(__file__).parent / 'world', without=ONLY_CHAT)}`.",
             "The sums of the evaluation stand in no document of sums; a step of a word problem or of a longer sum may"
             " hold one by chance.",
         ]
@@ -81,10 +84,10 @@ def data_lines(build: Build, stage: str) -> list[str]:
     return lines
 
 
-def hash_of(folder: Path, pattern: str = "**/*") -> str:
+def hash_of(folder: Path, pattern: str = "**/*", without: tuple[str, ...] = ()) -> str:
     """The first 16 hex digits of the SHA-256 of the folder's files, by name and content."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
+    for path in sorted(p for p in folder.glob(pattern) if p.is_file() and p.name not in without):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,17 +38,18 @@ class Sizes:
     problems: int = 500
     unseen_problems: int = 300
     define: int = 3  # SFT rows a taught concept
-    relation: int = 550  # SFT rows; so are the next ones
-    fact: int = 120
-    compare: int = 120
-    lists: int = 280
-    calculate: int = 170
-    boxed_sums: int = 90
+    relation: int = 650  # SFT rows; so are the next ones
+    fact: int = 100
+    compare: int = 130
+    lists: int = 200
+    calculate: int = 230
+    boxed_sums: int = 100
     spelling: int = 80  # of each kind
-    order: int = 170  # of sorting and of counting words
-    identity: int = 2  # copies of the identity rows
+    sort: int = 220
+    count: int = 160
+    identity: int = 1  # copies of the identity rows
     refusals: int = 2  # copies of the refusal rows
-    word_problems: int = 40
+    word_problems: int = 33
     most_steps: int = 2  # of these; longer ones are left to RL
     maths: int = 4000
 
@@ -57,18 +59,32 @@ def key_of(question: str) -> str:
     return " ".join(words_of(question)) + "|" + "".join(ch for ch in question if ch in "+-*/")
 
 
-def draw(count: int, make: Callable[[], dict], taken: set[str]) -> list[dict]:
-    """`count` rows with questions not in `taken`, which grows; stops early when 200 draws in a row bring none."""
+def draw(count: int, make: Callable[[], dict], taken: set[str], barred: re.Pattern | None = None) -> list[dict]:
+    """`count` rows with questions not in `taken`, which grows, and without a word that is `barred`.
+
+    Stops early when 200 draws in a row bring none.
+    """
     rows, misses = [], 0
     while len(rows) < count and misses < 200:
         row = make()
-        if key_of(row["question"]) in taken:
+        if key_of(row["question"]) in taken or (barred and mentions(barred, row)):
             misses += 1
             continue
         taken.add(key_of(row["question"]))
         rows.append(row)
         misses = 0
     return rows
+
+
+def names_of(concepts: Iterable[Concept]) -> re.Pattern:
+    """What finds the names of these concepts in a text, as whole words, one or several of the thing."""
+    names = sorted((re.escape(c.name) for c in concepts), key=len, reverse=True)
+    return re.compile(rf"\b(?:{'|'.join(names)})(?:e?s)?\b", re.IGNORECASE)
+
+
+def mentions(names: re.Pattern, row: dict) -> bool:
+    """Whether the question or the answer of a row has one of the names."""
+    return bool(names.search(row["question"]) or names.search(row["answer"]))
 
 
 # ---------------------------------------------------------------- evaluation
@@ -194,28 +210,33 @@ def reserved_problems(suites: dict[str, list[dict]]) -> set[str]:
 
 
 def sft_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes: Sizes) -> list[dict]:
-    """The SFT set: taught concepts only, no held-out wording, no question of the evaluation."""
+    """The SFT set: no held-out concept so much as named, no held-out wording, no question of the evaluation."""
     rng = random.Random("sft")
     taken = evaluation_keys(suites)
-    taught, words = [c for c in concepts if not c.held_out], split_words()[0]
+    taught, held_out = [c for c in concepts if not c.held_out], names_of(c for c in concepts if c.held_out)
+    words = [word for word in split_words()[0] if not held_out.search(word)]
     reserved, rows = reserved_sums(suites), []
+
+    def add(count: int, make: Callable[[], dict]) -> None:
+        rows.extend(draw(count, make, taken, held_out))
+
     for concept in taught:
-        rows += draw(sizes.define, lambda c=concept: skills.define_row(c, rng, skills.TRAIN), taken)
+        wording = 1 if held_out.search(concept.definition()) else 0
+        add(sizes.define, lambda c=concept, w=wording: skills.define_row(c, rng, skills.TRAIN, w))
     related = [(c, key) for c in taught for key in c.relations]
-    rows += draw(sizes.relation, lambda: skills.relation_row(*rng.choice(related), rng, skills.TRAIN), taken)
-    rows += draw(sizes.fact, lambda: skills.fact_question_row(rng.choice(taught), rng, skills.TRAIN), taken)
-    rows += draw(sizes.compare, lambda: skills.compare_row(*pair(taught, rng), rng, skills.TRAIN), taken)
-    lists = sorted(skills.categories().items())
+    add(sizes.relation, lambda: skills.relation_row(*rng.choice(related), rng, skills.TRAIN))
+    add(sizes.fact, lambda: skills.fact_question_row(rng.choice(taught), rng, skills.TRAIN))
+    add(sizes.compare, lambda: skills.compare_row(*pair(taught, rng), rng, skills.TRAIN))
+    lists = [(c, [i for i in items if not held_out.search(i)][:3]) for c, items in sorted(skills.categories().items())]
     rows += [skills.list_row(*rng.choice(lists), rng, skills.TRAIN) for _ in range(sizes.lists)]
-    rows += draw(sizes.calculate, lambda: skills.calculate_row(rng, skills.TRAIN, free_sum(reserved, rng)), taken)
-    rows += draw(sizes.boxed_sums, lambda: skills.boxed_sum_row(free_sum(reserved, rng)[0], rng), taken)
+    add(sizes.calculate, lambda: skills.calculate_row(rng, skills.TRAIN, free_sum(reserved, rng)))
+    add(sizes.boxed_sums, lambda: skills.boxed_sum_row(free_sum(reserved, rng)[0], rng))
     for kind in skills.REWRITE:
-        count = sizes.order if kind in ("sort", "count") else sizes.spelling
-        rows += draw(count, lambda kind=kind: skills.rewrite_row(kind, words, rng, skills.TRAIN), taken)
+        add(getattr(sizes, kind, sizes.spelling), lambda kind=kind: skills.rewrite_row(kind, words, rng, skills.TRAIN))
+    problems = training_problems(sizes.word_problems, suites, rng, set(), sizes.most_steps, held_out)
     fixed = skills.identity_rows("train") * sizes.identity + skills.refusal_rows("train", concepts) * sizes.refusals
-    fixed += skills.smalltalk_rows("train")
-    rows += [row for row in fixed if key_of(row["question"]) not in taken]
-    rows += [skills.problem_row(p) for p in training_problems(sizes.word_problems, suites, rng, set(), sizes.most_steps)]
+    fixed += skills.smalltalk_rows("train") + [skills.problem_row(problem) for problem in problems]
+    rows += [row for row in fixed if not mentions(held_out, row)]
     evaluated = evaluation_keys(suites)
     rows = [row for row in rows if key_of(row["question"]) not in evaluated]
     rng.shuffle(rows)
@@ -236,12 +257,15 @@ def free_sum(reserved: set[str], rng: random.Random) -> tuple[str, int]:
 
 
 def training_problems(
-    count: int, suites: dict[str, list[dict]], rng: random.Random, taken: set[str], most_steps: int = 4
-) -> list[Problem]:
-    """Word problems of seen story types that stand in no suite and not in `taken`, of `most_steps` steps at most."""
+    count: int, suites: dict[str, list[dict]], rng: random.Random, taken: set[str], most_steps: int = 4,
+    barred: re.Pattern | None = None,
+) -> list[Problem]:  # fmt: skip
+    """Word problems of seen story types, of `most_steps` steps at most, in no suite, not in `taken`, without `barred`."""
     names, problems, forbidden = itertools.cycle(sorted(SEEN_STORIES)), [], reserved_problems(suites) | taken
     while len(problems) < count:
         problem = make_problem(next(names), rng)
+        if barred and mentions(barred, {"question": problem.question, "answer": problem.solution}):
+            continue
         if problem_key(problem) not in forbidden and len(problem.lines) <= most_steps:
             forbidden.add(problem_key(problem))
             problems.append(problem)

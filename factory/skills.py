@@ -24,7 +24,8 @@ DEFINE = (
     ["Please explain {n}.", "Please tell me about {n} in one sentence.", "Can you describe {n}?",
      "Can you define {n}?", "What exactly is {p}?", "Can you tell me what {p} is?", "In a few words, what is {p}?",
      "I would like to hear what {n} means.", "Write one sentence that explains {n}.",
-     "Give a one-sentence definition of {n}."],
+     "Give a one-sentence definition of {n}.", "I wonder what {p} is.", "I would like to know what {n} means.",
+     "Let me know what {p} is.", "Say what {p} is.", "I have to know what {p} is."],
 )  # fmt: skip
 FACT = (
     ["Tell me a fact about {p}.", "What do you know about {p}?", "Tell me something about {p}.",
@@ -39,19 +40,21 @@ RELATION = {
         ["What is {p} used for?", "What do we use {p} for?"],
         ["What is the use of {p}?"],
         ["Do you know what {p} is used for?", "Why do we use {p}?", "Please say what {p} is used for.",
-         "What is {p} good for?", "I want to know what {p} is used for.", "For what do people use {p}?"],
+         "What is {p} good for?", "I want to know what {p} is used for.", "For what do people use {p}?",
+         "What use does {p} have?", "Of what use is {p}?", "Name the use of {p}."],
     ),
     "made_of": (
         ["What is {p} made of?", "What is the material of {p}?"],
         ["Tell me what {p} is made of."],
         ["Do you know what {p} is made of?", "Which material is {p} made of?", "Please say what {p} is made of.",
-         "I want to know what {p} is made of.", "Of what is {p} made?"],
+         "I want to know what {p} is made of.", "Of what is {p} made?", "Tell me the material of {p}.",
+         "Tell me of what {p} is made."],
     ),
     "part_of": (
         ["What is {p} part of?", "What is {p} a part of?"],
         ["Tell me what {p} is part of."],
         ["Do you know what {p} is part of?", "Please say what {p} is part of.", "I want to know what {p} is part of.",
-         "To what does {p} belong as a part?"],
+         "To what does {p} belong as a part?", "Tell me of what {p} is a part."],
     ),
     "found_in": (
         ["Where is {p} found?", "Where can I find {p}?"],
@@ -87,7 +90,7 @@ RELATION = {
         ["What does {p} eat?", "What is the food of {p}?"],
         ["Tell me what {p} eats."],
         ["Do you know what {p} eats?", "Please say what {p} eats.", "I want to know what {p} eats.",
-         "What is eaten by {p}?"],
+         "What is eaten by {p}?", "Tell me the food of {p}.", "Tell me what food {p} eats."],
     ),
     "home": (
         ["Where does {p} live?", "What is the home of {p}?"],
@@ -99,7 +102,8 @@ RELATION = {
         ["What is a young {n} called?", "What do we call a young {n}?"],
         ["Tell me what a young {n} is called."],
         ["Do you know what a young {n} is called?", "Please say what a young {n} is called.",
-         "I want to know what a young {n} is called.", "What is the name for a young {n}?"],
+         "I want to know what a young {n} is called.", "What is the name for a young {n}?",
+         "Tell me the name for a young {n}.", "Tell me what we call a young {n}."],
     ),
     "symbol": (
         ["What is the symbol of {n}?", "What is the chemical symbol of {n}?"],
@@ -112,7 +116,8 @@ COMPARE = (
     ["What is the difference between {a} and {b}?", "Compare {a} and {b}.", "How does {a} differ from {b}?"],
     ["What's the difference between {a} and {b}?", "Explain the difference between {a} and {b}."],
     ["Please compare {a} with {b}.", "Can you compare {a} and {b}?", "How do {a} and {b} differ?",
-     "Tell me how {a} differs from {b}."],
+     "Tell me how {a} differs from {b}.", "Explain how {a} differs from {b}.", "Name the difference between {a} and {b}.",
+     "Explain in one sentence how {a} and {b} differ."],
 )  # fmt: skip
 LIST = (
     ["Name {k} {c}.", "List {k} {c}.", "Tell me {k} {c}.", "Give me {k} {c}."],
@@ -151,7 +156,8 @@ REWRITE = {
          "Please name the first letter of {w}.", "Which letter comes at the start of {w}?",
          "Which letter of {w} is first?", "Which letter stands first in the word {w}?",
          "What letter does {w} begin with?", "What is the letter at the start of {w}?",
-         "The word {w} begins with which letter?"],
+         "The word {w} begins with which letter?", "What letter is first in {w}?", "What letter stands first in {w}?",
+         "In the word {w}, what letter comes at the start?"],
     ),
     "sort": (
         ["Sort these words: {l}.", "Put these words in order of the alphabet: {l}.", "Sort: {l}."],
@@ -164,7 +170,8 @@ REWRITE = {
         ["Please count these words: {l}.", "How many words do you see here: {l}?"],
         ["How many words are here: {l}?", "Please count the words in {l}.", "Can you count these words: {l}?",
          "Please count the following words: {l}.", "Count these: {l}.",
-         "What is the number of words in this list: {l}?", "Count how many words there are: {l}."],
+         "What is the number of words in this list: {l}?", "Count how many words there are: {l}.",
+         "Please count all words here: {l}.", "Please count how many words I wrote: {l}."],
     ),
 }  # fmt: skip
 
@@ -175,10 +182,10 @@ def wording(forms: tuple[list[str], list[str], list[str]], rng: random.Random, w
     return rng.choice((seen, unseen, seen + more)[which])
 
 
-def define_row(concept: Concept, rng: random.Random, which: int) -> dict:
-    """A question for the definition; either wording of it is right."""
+def define_row(concept: Concept, rng: random.Random, which: int, definition: int = 0) -> dict:
+    """A question for the definition; the answer has the wording `definition` of it, either is right."""
     question = concept.fill(wording(DEFINE, rng, which))
-    return fact_row("define", concept, question, concept.definition(), list(concept.definitions), which)
+    return fact_row("define", concept, question, concept.definition(definition), list(concept.definitions), which)
 
 
 def fact_question_row(concept: Concept, rng: random.Random, which: int) -> dict:

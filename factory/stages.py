@@ -111,16 +111,15 @@ def run(trainer_class, model, tokenizer, args, dataset, **options) -> PreTrained
 
 
 SFT_SETTINGS = {
-    "learning_rate": 1e-3, "num_train_epochs": 2, "per_device_train_batch_size": 16, "lr_scheduler_type": "cosine",
-    "adam_beta2": 0.95,
-    "warmup_steps": 20, "max_length": 256, "logging_steps": 10,
+    "learning_rate": 1e-3, "num_train_epochs": 1.9, "per_device_train_batch_size": 16,
+    "lr_scheduler_type": "cosine", "adam_beta2": 0.95, "warmup_steps": 20, "max_length": 256, "logging_steps": 10,
 }  # fmt: skip
 DPO_SETTINGS = {
     "learning_rate": 3.5e-4, "num_train_epochs": 2, "per_device_train_batch_size": 16, "beta": 0.2,
-    "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 1.0], "max_length": 256, "logging_steps": 5,
+    "loss_type": ["sigmoid", "sft"], "loss_weights": [0.5, 1.0], "max_length": 256, "logging_steps": 5,
 }  # fmt: skip
 GRPO_SETTINGS = {
-    "learning_rate": 2e-4, "max_steps": 60, "per_device_train_batch_size": 48, "num_generations": 8,
-    "max_completion_length": 80, "temperature": 1.0, "beta": 0.0, "loss_type": "dr_grpo", "scale_rewards": "group",
-    "lr_scheduler_type": "constant", "logging_steps": 5,
+    "learning_rate": 3e-4, "max_steps": 54, "per_device_train_batch_size": 12, "gradient_accumulation_steps": 4,
+    "num_generations": 4, "max_completion_length": 80, "temperature": 1.0, "beta": 0.0, "loss_type": "dr_grpo",
+    "scale_rewards": "group", "lr_scheduler_type": "constant", "logging_steps": 5,
 }  # fmt: skip

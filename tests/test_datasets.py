@@ -33,6 +33,22 @@ def test_held_out_concepts_stand_in_no_sft_row():
     assert not statements & {row["answer"] for row in SFT}
 
 
+def test_held_out_concepts_are_named_in_no_sft_row():
+    names = [" ".join(words_of(c.name)) for c in CONCEPTS if c.held_out]
+    named = {form for name in names for form in (name, f"{name}s", f"{name}es")}
+    longest = max(len(name.split()) for name in names)
+    found = []
+    for row in SFT:
+        words = words_of(row["question"] + "\n" + row["answer"])
+        found += [
+            (" ".join(words[i : i + n]), row["question"])
+            for n in range(1, longest + 1)
+            for i in range(len(words))
+            if " ".join(words[i : i + n]) in named
+        ]
+    assert found == []
+
+
 def test_held_out_concepts_come_in_both_groups():
     groups = {row["group"] for row in SUITES["held_out_concepts"]}
     assert len(groups) == 2
