@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,9 +25,7 @@ def one_run(reward: str, seed: int) -> dict:
     problems, rows = load_course_dataset("sprout-maths").to_list(), load_suite("word_problems")
     room = stages.GRPO_SETTINGS["max_completion_length"]
     before = evaluate(model, tokenizer, rows, max_new_tokens=room)["right"]
-    start = time.time()
     model = stages.train_grpo(model, tokenizer, problems, ROOT / "runs" / "record", seed, REWARDS[reward])
-    seconds = time.time() - start
     after = evaluate(model, tokenizer, rows, max_new_tokens=room)["right"]
     return {
         "seed": seed,
@@ -36,7 +33,6 @@ def one_run(reward: str, seed: int) -> dict:
         "n": len(rows),
         "before": float(before.mean()),
         "after": float(after.mean()),
-        "train_seconds": round(seconds),
     }
 
 
