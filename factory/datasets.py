@@ -67,7 +67,7 @@ def draw(count: int, make: Callable[[], dict], taken: set[str], barred: re.Patte
     rows, misses = [], 0
     while len(rows) < count and misses < 200:
         row = make()
-        if key_of(row["question"]) in taken or (barred and mentions(barred, row)):
+        if key_of(row["question"]) in taken or (barred and mentions(barred, row["question"], row["answer"])):
             misses += 1
             continue
         taken.add(key_of(row["question"]))
@@ -82,9 +82,9 @@ def names_of(concepts: Iterable[Concept]) -> re.Pattern:
     return re.compile(rf"\b(?:{'|'.join(names)})(?:e?s)?\b", re.IGNORECASE)
 
 
-def mentions(names: re.Pattern, row: dict) -> bool:
-    """Whether the question or the answer of a row has one of the names."""
-    return bool(names.search(row["question"]) or names.search(row["answer"]))
+def mentions(names: re.Pattern, *texts: str) -> bool:
+    """Whether one of the texts has one of the names."""
+    return any(names.search(text) for text in texts)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -212,7 +212,8 @@ def reserved_problems(suites: dict[str, list[dict]]) -> set[str]:
 def sft_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes: Sizes) -> list[dict]:
     """The SFT set: no held-out concept so much as named, no held-out wording, no question of the evaluation."""
     rng = random.Random("sft")
-    taken = evaluation_keys(suites)
+    evaluated = evaluation_keys(suites)
+    taken = set(evaluated)
     taught, held_out = [c for c in concepts if not c.held_out], names_of(c for c in concepts if c.held_out)
     words = [word for word in split_words()[0] if not held_out.search(word)]
     reserved, rows = reserved_sums(suites), []
@@ -236,8 +237,7 @@ def sft_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes
     problems = training_problems(sizes.word_problems, suites, rng, set(), sizes.most_steps, held_out)
     fixed = skills.identity_rows("train") * sizes.identity + skills.refusal_rows("train", concepts) * sizes.refusals
     fixed += skills.smalltalk_rows("train") + [skills.problem_row(problem) for problem in problems]
-    rows += [row for row in fixed if not mentions(held_out, row)]
-    evaluated = evaluation_keys(suites)
+    rows += [row for row in fixed if not mentions(held_out, row["question"], row["answer"])]
     rows = [row for row in rows if key_of(row["question"]) not in evaluated]
     rng.shuffle(rows)
     return rows
@@ -264,9 +264,8 @@ def training_problems(
     names, problems, forbidden = itertools.cycle(sorted(SEEN_STORIES)), [], reserved_problems(suites) | taken
     while len(problems) < count:
         problem = make_problem(next(names), rng)
-        if barred and mentions(barred, {"question": problem.question, "answer": problem.solution}):
-            continue
-        if problem_key(problem) not in forbidden and len(problem.lines) <= most_steps:
+        named = barred and mentions(barred, problem.question, problem.solution)
+        if not named and problem_key(problem) not in forbidden and len(problem.lines) <= most_steps:
             forbidden.add(problem_key(problem))
             problems.append(problem)
     return problems
