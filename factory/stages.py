@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from helper import generate_responses, set_seed
+from helper import generate_responses, set_seed, skip_masked_positions
 from helper.models import bf16_is_fast
 from helper.rewards import reward_func
 
@@ -104,6 +104,7 @@ def train_grpo(
 
 def run(trainer_class, model, tokenizer, args, dataset, **options) -> PreTrainedModel:
     """Make the trainer, train, and return the model ready for use."""
+    skip_masked_positions()
     trainer = trainer_class(model=model, processing_class=tokenizer, args=args, train_dataset=dataset, **options)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
@@ -119,7 +120,7 @@ DPO_SETTINGS = {
     "loss_type": ["sigmoid", "sft"], "loss_weights": [0.5, 1.0], "max_length": 256, "logging_steps": 5,
 }  # fmt: skip
 GRPO_SETTINGS = {
-    "learning_rate": 3e-4, "max_steps": 54, "per_device_train_batch_size": 12, "gradient_accumulation_steps": 4,
-    "num_generations": 4, "max_completion_length": 80, "temperature": 1.0, "beta": 0.0, "loss_type": "dr_grpo",
+    "learning_rate": 3e-4, "max_steps": 64, "per_device_train_batch_size": 12, "gradient_accumulation_steps": 4,
+    "num_generations": 4, "max_completion_length": 72, "temperature": 1.2, "beta": 0.0, "loss_type": "dr_grpo",
     "scale_rewards": "group", "lr_scheduler_type": "constant", "logging_steps": 5,
 }  # fmt: skip

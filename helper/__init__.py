@@ -41,6 +41,7 @@ from helper.models import (
     output_folder,
     project_folder,
     set_seed,
+    skip_masked_positions,
 )
 from helper.plots import (
     plot_dpo_loss,
@@ -99,6 +100,7 @@ __all__ = [
     "save_scoreboard",
     "scoreboard",
     "set_seed",
+    "skip_masked_positions",
     "test_model_with_questions",
     "validate_messages",
     "validate_preferences",

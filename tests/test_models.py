@@ -7,6 +7,9 @@ import warnings
 import pytest
 import torch
 from conftest import make_model, make_tokenizer
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+from trl.trainer import utils as trl_utils
 
 from helper import models
 from helper.models import (
@@ -24,6 +27,7 @@ from helper.models import (
     project_folder,
     resolve_model_name,
     set_seed,
+    skip_masked_positions,
 )
 
 CHAT = [
@@ -198,3 +202,29 @@ def test_importing_helper_turns_telemetry_off():
     import helper  # noqa: F401
 
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_skip_masked_positions_changes_no_loss_and_no_gradient(tokenizer, tmp_path, monkeypatch):
+    rows = [
+        {"prompt": "one two three four five six seven", "completion": " eight nine"},
+        {"prompt": "what is", "completion": " the capital of a place?"},
+    ]
+    results, scored = [], []
+    fused = trl_utils._ChunkedLogProbFunction.apply
+    monkeypatch.setattr(trl_utils, "_use_triton", trl_utils._use_triton)  # put back after the test
+    monkeypatch.setattr(
+        trl_utils._ChunkedLogProbFunction, "apply", lambda hidden, *rest: scored.append(len(hidden)) or fused(hidden, *rest)
+    )
+    for skip in (False, True):
+        if skip:
+            skip_masked_positions()
+        model = make_model(tokenizer)
+        args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False)
+        trainer = SFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        batch = next(iter(trainer.get_train_dataloader()))
+        loss = trainer.compute_loss(model, batch)
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters())])
+    assert scored[1] == int((batch["labels"][:, 1:] != -100).sum()) < scored[0]
+    for before, after in zip(*results, strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
