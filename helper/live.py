@@ -12,7 +12,7 @@ from IPython import get_ipython
 from IPython.display import display
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-SHOWN = {"loss": "loss", "reward": "reward", "rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+SHOWN = {"loss": "loss", "reward": "reward", "rewards/accuracies": "accuracy", "rewards/margins": "reward margin"}
 
 
 class LiveLog(TrainerCallback):

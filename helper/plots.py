@@ -176,12 +176,12 @@ def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
 
 
 def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
-    """DPO's loss -log σ(β·m) and its gradient's weight β·σ(-β·m) against the margin m, a curve a β.
+    """DPO's loss -log σ(β·m), and its gradient's weight without the factor β, σ(-β·m), against the margin m.
 
     m is the log-ratio of the chosen answer minus that of the rejected one, in nats (Rafailov et al. 2023,
     eq. 7).
     """
-    margin = np.linspace(-20, 20, 401)
+    margin = np.linspace(-20, 60, 401)
     with plt.rc_context(FONT):
         figure, (loss, weight) = _figure(1, 2, 9, 3.2)
         for beta, colour, line in zip(betas, COLOURS, ("-", "--", "-.", ":") * 2, strict=False):
@@ -193,11 +193,11 @@ def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
                 label=f"β = {beta:g}",
                 linewidth=2,
             )
-            weight.plot(margin, beta / (1 + np.exp(beta * margin)), line, color=colour, linewidth=2)
+            weight.plot(margin, 1 / (1 + np.exp(beta * margin)), line, color=colour, linewidth=2)
         loss.plot(0, math.log(2), "o", color="black")
         loss.annotate("start: ln 2", (0, math.log(2)), (2, 2.2), arrowprops={"arrowstyle": "-"})
         loss.set(title="loss", xlabel="margin m (nats)", ylim=(0, 5))
-        weight.set(title="weight of the gradient (log scale)", xlabel="margin m (nats)", yscale="log", ylim=(1e-4, 10))
+        weight.set(title="push on each answer, divided by β", xlabel="margin m (nats)", ylim=(0, 1))
         figure.legend(loc="outside upper center", ncols=len(betas), frameon=False)
     return figure
 
