@@ -136,7 +136,7 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
     notebook = nbformat.read(path, as_version=4)
     cell = next(c.source for c in notebook.cells if c.cell_type == "code" and f"= {config}(" in c.source)
     call = next(node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call) and node.func.id == config)
-    names = {"USE_GPU": False, "LONGEST": 80}
+    names = {"USE_GPU": False, "LONGEST": 72}
     in_lesson = {
         word.arg: eval(compile(ast.Expression(word.value), lesson, "eval"), names)
         for word in call.keywords

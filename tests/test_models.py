@@ -9,6 +9,7 @@ import torch
 from conftest import make_model, make_tokenizer
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
+from trl.kernels import chunked_logprob
 from trl.trainer import utils as trl_utils
 
 from helper import models
@@ -211,7 +212,7 @@ def test_skip_masked_positions_changes_no_loss_and_no_gradient(tokenizer, tmp_pa
     ]
     results, scored = [], []
     fused = trl_utils._ChunkedLogProbFunction.apply
-    monkeypatch.setattr(trl_utils, "_use_triton", trl_utils._use_triton)  # put back after the test
+    monkeypatch.setattr(trl_utils, "_use_triton", chunked_logprob._use_triton)  # whatever ran before this test
     monkeypatch.setattr(
         trl_utils._ChunkedLogProbFunction, "apply", lambda hidden, *rest: scored.append(len(hidden)) or fused(hidden, *rest)
     )
