@@ -9,6 +9,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
+# In a container one is often root, and JupyterLab then wants to be told so; it stays on localhost, behind its token.
+AS_ROOT := $(shell test "`id -u`" != 0 || echo --allow-root)
 
 .PHONY: lab test check lessons data data-quick record clean install
 
@@ -22,7 +24,7 @@ install: .venv/installed
 	@touch $@
 
 lab: install
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(AS_ROOT)
 
 test: install
 	$(BIN)/python -m pytest
