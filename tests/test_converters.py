@@ -60,7 +60,7 @@ def test_alpaca():
     rows = [
         ALPACA,
         {"instruction": "Add.", "input": "1 + 1", "output": "2", "history": None, "system": " "},
-        {"instruction": "3", "output": "4", "history": [["1", "2"]], "system": "s"},
+        {"instruction": "3", "input": "", "output": "4", "history": [["1", "2"]], "system": "s"},
     ]
     made = from_alpaca(rows)
     assert made[0] == {"messages": [said("user", "q"), said("assistant", "a")]}
@@ -105,7 +105,8 @@ def test_round_trips():
 def test_pairs(capsys):
     assert from_plain_pairs([PLAIN]) == from_output_pairs([TWO]) == [pair("a", "b")]
     assert capsys.readouterr().out == ""  # every row gives a pair
-    full = from_plain_pairs([{"instruction": "3", "history": [["1", "2"]], "system": "s", "chosen": "4", "rejected": "5"}])
+    row = {"instruction": "3", "history": [["1", "2"]], "system": "s", "chosen": "4", "rejected": "5"}
+    full = from_plain_pairs([row])
     assert full[0]["prompt"] == FULL[:-1] and full[0]["chosen"] == FULL[-1:]
     assert validate_preferences(full) == 1
 
@@ -115,7 +116,8 @@ def test_ranked_answers(capsys):
     assert capsys.readouterr().out == "2 pairs from 1 rows.\n"
     assert from_ranked_outputs([RANKED], all_pairs=True) == [pair("a", "b"), pair("a", "c"), pair("b", "c")]
     capsys.readouterr()
-    rows = [RANKED, {**RANKED, "output": ["a"]}, {**RANKED, "output": ["a", " a", "b"]}, {**RANKED, "output": ["a", "a"]}]
+    outputs = (["a", "b", "c"], ["a"], ["a", " a", "b"], ["a", "a"])
+    rows = [{"instruction": "q", "output": output} for output in outputs]
     assert from_ranked_outputs(rows) == [pair("a", "b"), pair("a", "c"), pair("a", "b")]
     assert capsys.readouterr().out == (
         "3 pairs from 4 rows. Rows without a pair: 2 (number 1, 3). Left out, as both texts are the same: 2.\n"
@@ -160,7 +162,7 @@ ROW_FAULTS = [
     (from_plain_pairs, {"rejected": [said("assistant", "b")]}, "rejected: list, not text"),
     (from_plain_pairs, {"rejected": " a"}, "the two answers are the same text"),
     (from_output_pairs, {"output": ["a", "a"]}, "the two answers are the same text"),
-    (from_output_pairs, {"output": ["a", "b", "c"]}, "output has 3 answers, not 2 (from_ranked_outputs takes any number)"),
+    (from_output_pairs, {"output": ["a", "b", "c"]}, "output has 3 answers, not 2 (from_ranked_outputs takes any"),
     (from_output_pairs, {"output": "a"}, "output is not a list of answers (from_alpaca takes one answer as text)"),
     (from_ranked_outputs, {"output": []}, "output is not a list of answers"),
     (from_ranked_outputs, {"output": ["a", None]}, "output 1: None, not text"),

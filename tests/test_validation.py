@@ -160,7 +160,7 @@ MESSAGE_FAULTS = [
     ([said("user")], "ends with the user: the assistant's answer must come last"),
     ([said("user"), said("system"), said("assistant")], "a system message after the first message: it must come first"),
     ([said("system"), said("system"), *chat("a", "b")], "a system message after the first message"),
-    ([said("user"), said("tool"), said("assistant")], "message 1 is a tool's but follows no message of the assistant's"),
+    ([said("user"), said("tool"), said("assistant")], "message 1 is a tool's but follows no message of the"),
     ("Hi", "a string: the chat template would be skipped. Make it [{"),
     (None, "messages: no list of messages but None"),
     ([], "messages: no list of messages but an empty list"),
@@ -253,7 +253,7 @@ def test_preferences_in_words(capsys):
     noted = {"chosen": [{**m, "id": 1} for m in chat("a", "b")], "rejected": chat("a", "c"), "prompt": None}
     assert validate_preferences([PAIR, whole, noted]) == 3
     for bad, words in (
-        ({**PAIR, "rejected": PAIR["chosen"]}, "chosen and rejected are the same text (for anchor rows: allow_equal=True)"),
+        ({**PAIR, "rejected": PAIR["chosen"]}, "chosen and rejected are the same text (for anchor rows: allow_equal"),
         ({**PAIR, "prompt": "Hi"}, "prompt: no list of messages but a string: the chat template would be skipped"),
         ({**PAIR, "chosen": "yes"}, "chosen: no list of messages but a string: the chat template would be skipped"),
         ({**PAIR, "prompt": []}, "prompt: no list of messages but an empty list"),
@@ -293,7 +293,10 @@ def test_problems_in_words():
 LONG = "two three four " * 20
 LONG_ROWS = {
     validate_messages: ({"messages": chat(LONG, "x")}, {"messages": chat("x", LONG)}),
-    validate_completions: ({**COMPLETION, "prompt": chat(LONG)}, {**COMPLETION, "completion": [said("assistant", LONG)]}),
+    validate_completions: (
+        {**COMPLETION, "prompt": chat(LONG)},
+        {**COMPLETION, "completion": [said("assistant", LONG)]},
+    ),
     validate_preferences: ({**PAIR, "prompt": chat(LONG)}, {**PAIR, "rejected": [said("assistant", LONG)]}),
     validate_problems: ({**PROBLEM, "question": LONG}, {**PROBLEM, "answer": f"{LONG}#### 2"}),
 }
