@@ -8,14 +8,17 @@ Left out on purpose: TRL (each lesson imports its trainer in full view), and any
 from helper import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
 
 from helper.answers import answers_match, extract_answer, extract_boxed, extract_gold
-from helper.data import (
-    display_dataset,
-    load_course_dataset,
-    load_suite,
-    validate_messages,
-    validate_preferences,
-    validate_problems,
+from helper.converters import (
+    from_alpaca,
+    from_output_pairs,
+    from_plain_pairs,
+    from_ranked_outputs,
+    from_scores,
+    from_sharegpt,
+    to_alpaca,
+    to_sharegpt,
 )
+from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
 from helper.evaluation import (
     accuracy_table,
     compare,
@@ -60,6 +63,7 @@ from helper.rewards import (
     random_reward,
     reward_func,
 )
+from helper.validation import validate_completions, validate_messages, validate_preferences, validate_problems
 
 __all__ = [
     "LiveLog",
@@ -75,6 +79,12 @@ __all__ = [
     "extract_answer",
     "extract_boxed",
     "extract_gold",
+    "from_alpaca",
+    "from_output_pairs",
+    "from_plain_pairs",
+    "from_ranked_outputs",
+    "from_scores",
+    "from_sharegpt",
     "generate_responses",
     "graded_reward",
     "hackable_reward",
@@ -96,12 +106,16 @@ __all__ = [
     "plot_training",
     "project_folder",
     "random_reward",
+    "read_jsonl",
     "reward_func",
     "save_scoreboard",
     "scoreboard",
     "set_seed",
     "skip_masked_positions",
     "test_model_with_questions",
+    "to_alpaca",
+    "to_sharegpt",
+    "validate_completions",
     "validate_messages",
     "validate_preferences",
     "validate_problems",

@@ -1,23 +1,34 @@
-"""Data sets by name, a look at their rows, and checks that name the bad rows.
+"""Data sets by name, files with one JSON object a line, and a look at their rows.
 
 A name is one of ours ("sprout-sft"), a .jsonl file, or a name on the Hugging Face Hub.
-Left out on purpose: streaming, caching of processed data, and repair: a bad row is reported, never mended.
+Left out on purpose: streaming, caching of processed data, and repair: a bad line is reported, never mended.
 """
 
 import difflib
 import json
+from codecs import BOM_UTF8
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
 import pandas as pd
 from datasets import Dataset
 from IPython.display import HTML, display
+from pyarrow import ArrowException
 
-from helper.answers import extract_gold
 from helper.models import hub_is_reachable, project_folder
+from helper.validation import (  # noqa: F401  (lessons and older code look for them here)
+    ROLES,
+    validate_completions,
+    validate_messages,
+    validate_preferences,
+    validate_problems,
+)
 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # Hub data sets that want to be told which part of them
-ROLES = ("system", "user", "assistant", "tool")
+LINE_HINT = "Each row is one JSON object on one line."
+LIST_HINT = "This looks like one JSON list: read it with json.load, or write it one row a line."
+CUT_HINT = "The file looks cut off there: copy, download or write it again."
 
 
 def load_course_dataset(name: str, split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
@@ -28,10 +39,23 @@ def load_course_dataset(name: str, split: str = "train", limit: int | None = Non
     (no such file), ConnectionError (a Hub name and no network).
     """
     path = _local_file(name, split)
-    dataset = Dataset.from_list(read_jsonl(path)) if path else _from_hub(name, split)
+    dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split)
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
     return dataset
+
+
+def _from_rows(rows: list[dict], path: Path) -> Dataset:
+    """Rows as a Dataset with the columns of all of them (`Dataset.from_list` takes the first row's only)."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    try:
+        return Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
+    except (ArrowException, OverflowError, UnicodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path}: its rows do not fit into one table ({reason}). A column has to be of one type in all rows: look "
+            "for the odd one with read_jsonl and the validate function of the format, which names rows."
+        ) from None
 
 
 def shipped_datasets() -> list[str]:
@@ -42,13 +66,15 @@ def shipped_datasets() -> list[str]:
 
 def _local_file(name: str, split: str) -> Path | None:
     """The .jsonl file that `name` stands for, None for a Hub name; raises when it can be neither."""
+    paths = (Path(name).expanduser(), project_folder() / name)
     if name.endswith((".jsonl", ".json")):
-        for path in (Path(name).expanduser(), project_folder() / name):
+        for path in paths:
             if path.is_file():
                 return path
-        raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).')
+        near = _near_file(paths)
+        raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).{near}')
     if "/" in name:
-        return None
+        return next((path for path in paths if any(path.glob("*.jsonl"))), None)  # a folder: read_jsonl says so
     folder = project_folder() / "data" / name.removeprefix("sprout-")
     path = folder / f"{split}.jsonl"
     if name.startswith("sprout-") and path.is_file():
@@ -95,19 +121,55 @@ def load_suite(name: str) -> list[dict]:
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
-    """The rows of a file with one JSON object a line; ValueError with the line's number when one is not."""
-    rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: not a JSON object.")
-        rows.append(row)
-    return rows
+    """The rows of a file with one JSON object a line, in UTF-8; blank lines are skipped.
+
+    Raises, with the line's number and what to do: ValueError (a line that is no object, a file cut off, no rows),
+    FileNotFoundError, IsADirectoryError.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        names = ", ".join(sorted(file.name for file in path.glob("*.jsonl"))[:5])
+        todo = f"name a file in it ({names})" if names else "it holds no .jsonl file"
+        raise IsADirectoryError(f"{path} is a folder, not a file: {todo}.")
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no file "{path}" (looked from {Path.cwd()}).{_near_file([path])}')
+    lines = path.read_bytes().removeprefix(BOM_UTF8).split(b"\n")
+    rows = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise ValueError(f"{path} has no rows: the file is empty. Copy, download or write it again.")
+    return [_parse_line(line, f"{path}, line {number}", last=number == rows[-1][0]) for number, line in rows]
+
+
+def _parse_line(line: bytes, where: str, last: bool) -> dict:
+    """The object on one line; ValueError says `where`, and of the last line whether the file looks cut off there."""
+    start = line.lstrip()[:1]
+    cut_off = last and start == b"{"
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        todo = CUT_HINT if cut_off and error.reason == "unexpected end of data" else "Save the file as UTF-8 text."
+        raise ValueError(f"{where}: not UTF-8. {todo}") from None
+    except json.JSONDecodeError as error:
+        todo = CUT_HINT if cut_off and error.msg != "Extra data" else LIST_HINT if start == b"[" else LINE_HINT
+        raise ValueError(f"{where}: not JSON ({error.msg}). {todo}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: {error}.") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: not a JSON object. {LIST_HINT if isinstance(row, list) else LINE_HINT}")
+    return row
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is no JSON value; write null or leave it out")
+
+
+def _near_file(paths: Iterable[Path]) -> str:
+    """A hint at the file in a path's folder that may have been meant."""
+    for path in paths:
+        names = [file.name for file in path.parent.glob("*") if file.is_file()]
+        for near in difflib.get_close_matches(path.name, names, n=1):
+            return f' Did you mean "{near}"?'
+    return ""
 
 
 def display_dataset(dataset, rows: int = 3) -> None:
@@ -135,87 +197,3 @@ def _flat_row(row: dict) -> dict[str, str]:
         else:
             flat[column] = str(value)
     return flat
-
-
-def validate_messages(dataset) -> int:
-    """Check that each row's `messages` is a conversation that ends with the assistant; the number of rows.
-
-    Raises one ValueError that lists the bad rows by number. The trainer would train on them without
-    complaint.
-    """
-    return _validate(dataset, lambda row: _conversation_fault(row.get("messages")))
-
-
-def validate_preferences(dataset) -> int:
-    """Check that `chosen` and `rejected` are different answers to the same prompt; the number of rows.
-
-    Raises one ValueError that lists the bad rows by number. Equal answers would train nothing: a loss of ln
-    2 for ever.
-    """
-    return _validate(dataset, _preference_fault)
-
-
-def validate_problems(dataset) -> int:
-    """Check that each row has a `question` and an `answer` that ends "#### number"; the number of rows.
-
-    Raises one ValueError that lists the bad rows by number.
-    """
-    return _validate(dataset, _problem_fault)
-
-
-def _validate(dataset, fault_of) -> int:
-    faults = [(number, fault_of(row)) for number, row in enumerate(dataset)]
-    faults = [(number, fault) for number, fault in faults if fault]
-    if not len(dataset):
-        raise ValueError("The data set has no rows.")
-    if faults:
-        lines = [f"  row {number}: {fault}" for number, fault in faults[:10]]
-        more = [f"  and {len(faults) - 10} more"] if len(faults) > 10 else []
-        raise ValueError("\n".join([f"{len(faults)} of {len(dataset)} rows are wrong (counted from 0):", *lines, *more]))
-    return len(dataset)
-
-
-def _conversation_fault(messages) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return "no list of messages"
-    for place, message in enumerate(messages):
-        if not isinstance(message, dict) or not {"role", "content"} <= set(message):
-            return f"message {place} has no role and content"
-        if message["role"] not in ROLES:
-            return f'message {place} has the role "{message["role"]}", which is none of {", ".join(ROLES)}'
-        if not isinstance(message["content"], str) or not message["content"].strip():
-            return f"message {place} ({message['role']}) has no text"
-    roles = [message["role"] for message in messages]
-    if "system" in roles[1:]:
-        return "a system message after the first message"
-    turns = [role for role in roles if role not in ("system", "tool")]
-    if turns[:1] != ["user"] or turns[-1] != "assistant":
-        return "does not go from a user's message to the assistant's"
-    if any(first == second == "user" for first, second in zip(turns, turns[1:], strict=False)):
-        return "two user messages in a row"
-    return None
-
-
-def _preference_fault(row: dict) -> str | None:
-    prompt = row.get("prompt") or []
-    for side in ("chosen", "rejected"):
-        answer = row.get(side)
-        fault = _conversation_fault([*prompt, *answer] if isinstance(answer, list) and isinstance(prompt, list) else None)
-        if fault:
-            return f"{side}: {fault}"
-    if row["chosen"][:-1] != row["rejected"][:-1]:
-        return "chosen and rejected answer different prompts"
-    if row["chosen"][-1]["content"].strip() == row["rejected"][-1]["content"].strip():
-        return "chosen and rejected are the same text"
-    return None
-
-
-def _problem_fault(row: dict) -> str | None:
-    for column in ("question", "answer"):
-        if not isinstance(row.get(column), str) or not row[column].strip():
-            return f"no text in {column}"
-    try:
-        extract_gold(row["answer"])
-    except ValueError as error:
-        return str(error)
-    return None

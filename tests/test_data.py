@@ -5,18 +5,10 @@ import pytest
 from datasets import Dataset
 
 from helper import data
-from helper.data import (
-    display_dataset,
-    load_course_dataset,
-    load_suite,
-    read_jsonl,
-    validate_messages,
-    validate_preferences,
-    validate_problems,
-)
+from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
 
 
-def chat(*turns, last="assistant"):
+def chat(*turns):
     roles = ["user", "assistant"] * 3
     return [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
 
@@ -98,6 +90,54 @@ def test_suites(project):
         load_suite("fact")
 
 
+def read_error(path, error=ValueError):
+    with pytest.raises(error) as caught:
+        read_jsonl(path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.__context__ is None or caught.value.__suppress_context__  # no library's traceback
+    return str(caught.value)
+
+
+def test_rows_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n {"a": "\xc3\xa9\xe2\x80\xa8"} \n{"a": 1, "a": 2}')
+    assert read_jsonl(path) == read_jsonl(str(path)) == [{"a": 1}, {"a": "é\u2028"}, {"a": 2}]
+
+
+GOOD_LINE = b'{"a": [1]}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"a": 1}\n\n{"a": \n{"a": 2}\n', ["line 3: not JSON", "one JSON object on one line"]),
+        (GOOD_LINE * 2 + b'{"a": "some te', ["line 3: not JSON", "looks cut off", "download"]),
+        (GOOD_LINE + b'{"a": [1, 2', ["line 2", "looks cut off"]),
+        (GOOD_LINE + b'{"a": tru\n', ["line 2", "looks cut off"]),
+        (GOOD_LINE + '{"a": "é'.encode()[:-1], ["line 2: not UTF-8", "looks cut off"]),
+        (GOOD_LINE + b'{"a": 1} {"a": 2}', ["line 2: not JSON", "one JSON object on one line"]),
+        (GOOD_LINE + b'{"a": "caf\xe9"}\n', ["line 2: not UTF-8", "Save the file as UTF-8"]),
+        ('{"a": 1}'.encode("utf-16"), ["line 1: not UTF-8"]),
+        (b"", ["has no rows", "empty"]),
+        (b"\xef\xbb\xbf \r\n\n", ["has no rows", "empty"]),
+        (b"[1]\n", ["line 1: not a JSON object", "json.load"]),
+        (b'[\n  {"a": 1},\n  {"a": 2}\n]\n', ["line 1: not JSON", "JSON list", "json.load"]),
+        (b'{\n  "a": 1\n}\n', ["line 1: not JSON", "on one line"]),
+        (b'"text"\n', ["line 1: not a JSON object"]),
+        (GOOD_LINE + b'{"a": NaN}\n', ["line 2: NaN", "null"]),
+        (b'{"a": -Infinity}\n', ["line 1: -Infinity", "null"]),
+        (b'{"a": ' + b"9" * 5000 + b"}\n", ["line 1"]),
+        (b"[" * 200_000, ["line 1"]),
+    ],
+)
+def test_broken_files_are_one_clear_error(tmp_path, content, words):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    text = read_error(path)
+    assert text.startswith(str(path)) and [word for word in words if word not in text] == []
+    assert ("looks cut off" in text) == ("looks cut off" in words)
+
+
 def test_broken_lines_are_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')
@@ -106,6 +146,33 @@ def test_broken_lines_are_named(tmp_path):
     path.write_text("[1]\n")
     with pytest.raises(ValueError, match="line 1: not a JSON object"):
         read_jsonl(path)
+
+
+def test_wrong_paths_are_one_clear_error(project):
+    folder = project / "data" / "sft"
+    assert 'Did you mean "train.jsonl"?' in read_error(folder / "trian.jsonl", FileNotFoundError)
+    assert "There is no file" in read_error(project / "nowhere" / "train.jsonl", FileNotFoundError)
+    assert "name a file in it (test.jsonl, train.jsonl)" in read_error(folder, IsADirectoryError)
+    assert "holds no .jsonl file" in read_error(project / "data", IsADirectoryError)
+    with pytest.raises(FileNotFoundError, match='Did you mean "train.jsonl"'):
+        load_course_dataset("data/sft/trian.jsonl")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load_course_dataset("data/sft")
+
+
+def test_a_column_that_the_first_row_lacks_is_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2, "b": "x"}\n')
+    assert load_course_dataset(str(path)).to_list() == [{"a": 1, "b": None}, {"a": 2, "b": "x"}]
+
+
+@pytest.mark.parametrize("other", ['"text"', "[1]", '{"b": 1}', "1" + "0" * 40, r'"\ud800"'])
+def test_rows_that_fit_into_no_table_are_one_clear_error(tmp_path, other):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' + f'{{"a": {other}}}\n')
+    with pytest.raises(ValueError, match="one type in all rows.*read_jsonl") as caught:
+        load_course_dataset(str(path))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value) and caught.value.__suppress_context__
 
 
 def test_rows_are_shown_escaped(monkeypatch):
@@ -118,64 +185,3 @@ def test_rows_are_shown_escaped(monkeypatch):
     assert "<script>" not in shown[0] and "&lt;script&gt;" in shown[0] and "<b>" not in shown[0]
     assert shown[0].count("alert(1)") == 2 and "user" in shown[0] and "assistant" in shown[0]
     assert all(word in shown[1] for word in ("prompt", "chosen", "rejected", "ask", "good", "bad"))
-
-
-BAD_MESSAGES = {
-    "no list": {"messages": "text"},
-    "nothing": {"messages": []},
-    "another column": {"text": "x"},
-    "a wrong role": {"messages": [{"role": "human", "content": "a"}, {"role": "assistant", "content": "b"}]},
-    "None": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]},
-    "blank": {"messages": chat("a", "  ")},
-    "no content": {"messages": [{"role": "user"}]},
-    "ends with the user": {"messages": chat("a", "b", "c")},
-    "starts with the assistant": {"messages": chat("a", "b")[1:]},
-    "two users": {"messages": [chat("a")[0], *chat("a", "b")]},
-    "late system": {"messages": [*chat("a", "b"), {"role": "system", "content": "s"}, *chat("a", "b")]},
-}
-
-
-@pytest.mark.parametrize("kind", BAD_MESSAGES)
-def test_bad_conversations_are_found(kind):
-    with pytest.raises(ValueError, match=r"1 of 3 rows are wrong.*\n  row 1: "):
-        validate_messages([GOOD, BAD_MESSAGES[kind], GOOD])
-
-
-def test_good_conversations_pass():
-    system = {"role": "system", "content": "s"}
-    assert validate_messages([GOOD, {"messages": [system, *chat("a", "b", "c", "d")]}]) == 2
-    assert validate_messages(Dataset.from_list([GOOD])) == 1
-    with pytest.raises(ValueError, match="no rows"):
-        validate_messages([])
-
-
-def test_many_bad_rows_are_cut_at_ten():
-    with pytest.raises(ValueError, match="and 15 more") as caught:
-        validate_messages([{"messages": []}] * 25)
-    assert str(caught.value).count("  row ") == 10
-
-
-def test_preferences():
-    good = {"chosen": chat("a", "b"), "rejected": chat("a", "c")}
-    split = {"prompt": chat("a"), "chosen": chat("a", "b")[1:], "rejected": chat("a", "c")[1:]}
-    assert validate_preferences([good, split]) == 2
-    for bad, words in (
-        ({"chosen": chat("a", "b"), "rejected": chat("a", " b ")}, "same text"),
-        ({"chosen": chat("a", "b"), "rejected": chat("x", "c")}, "different prompts"),
-        ({"chosen": chat("a", "b")}, "rejected: no list"),
-        ({"chosen": "b", "rejected": "c"}, "chosen: no list"),
-    ):
-        with pytest.raises(ValueError, match=f"row 1: .*{words}"):
-            validate_preferences([good, bad])
-
-
-def test_problems():
-    good = {"question": "1 + 1?", "answer": "1 + 1 = 2\n#### 2"}
-    assert validate_problems([good]) == 1
-    for bad, words in (
-        ({"question": "", "answer": "#### 2"}, "question"),
-        ({"question": "q", "answer": None}, "answer"),
-        ({"question": "q", "answer": "two"}, "No number"),
-    ):
-        with pytest.raises(ValueError, match=f"row 0: .*{words}"):
-            validate_problems([bad, good])

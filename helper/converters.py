@@ -1,0 +1,293 @@
+"""Other formats of training data as the course's, and back: pure functions, list of rows in, list of rows out.
+
+| from | columns of a row | to |
+|---|---|---|
+| `from_alpaca` | instruction, input, output, history, system | `messages` |
+| `from_sharegpt` | conversations of {"from", "value"}, system | `messages` |
+| `from_plain_pairs` | instruction, chosen, rejected: texts | `prompt`, `chosen`, `rejected` |
+| `from_output_pairs` | instruction, output: two texts, the better one first | `prompt`, `chosen`, `rejected` |
+| `from_ranked_outputs` | instruction, output: texts, the best one first | `prompt`, `chosen`, `rejected` |
+| `from_scores` | instruction, output: texts, scores: a number from 1 to 10 for each | `prompt`, `chosen`, `rejected` |
+
+Where there is an `instruction` there may also be `input`, `history` (pairs of a question and its answer) and `system`.
+A bad row is an error that names it, as in helper.validation; rows that give no pair are counted in a printed line.
+Left out on purpose: tool calls (refused by name), images, and other columns of a row, which are not carried over.
+"""
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
+from itertools import combinations
+
+from helper.validation import (
+    Fault,
+    check_rows,
+    message,
+    order_faults,
+    quote,
+    role_hint,
+    text_faults,
+    validate_messages,
+)
+
+PROMPT_COLUMNS = ("input", "history", "system")  # may be missing, None or empty
+SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+SHAREGPT_NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+TOOL_ROLES = ("tool", "tools", "function", "function_call", "observation")
+
+
+def from_alpaca(rows) -> list[dict]:
+    """Alpaca's rows as `messages`; instruction and input become one message of two lines.
+
+    Raises one ValueError that lists the bad rows by number.
+
+    >>> from_alpaca([{"instruction": "Add.", "input": "1 + 1", "output": "2"}])[0]["messages"][0]
+    {'role': 'user', 'content': 'Add.\\n1 + 1'}
+    """
+    check_rows(
+        rows,
+        ["instruction", "output"],
+        lambda row: _prompt_faults(row) + text_faults(row.get("output"), "output"),
+        optional=PROMPT_COLUMNS,
+    )
+    return [{"messages": [*_prompt(row), message("assistant", row["output"])]} for row in rows]
+
+
+def to_alpaca(rows) -> list[dict]:
+    """Rows of `messages` as Alpaca's: the last question and answer, and what came before as history and system."""
+    _check_no_tools(rows)
+    return [_as_alpaca(row["messages"]) for row in rows]
+
+
+def from_sharegpt(rows) -> list[dict]:
+    """ShareGPT's rows as `messages`: human and user are the user, gpt and assistant the assistant.
+
+    Raises one ValueError that lists the bad rows by number, tool calls among them.
+    """
+    check_rows(rows, ["conversations"], _sharegpt_faults, optional=["system", "tools"])
+    return [{"messages": _from_turns(row)} for row in rows]
+
+
+def to_sharegpt(rows) -> list[dict]:
+    """Rows of `messages` as ShareGPT's `conversations`."""
+    _check_no_tools(rows)
+    return [
+        {"conversations": [{"from": SHAREGPT_NAMES[m["role"]], "value": m["content"]} for m in row["messages"]]}
+        for row in rows
+    ]
+
+
+def from_plain_pairs(rows) -> list[dict]:
+    """Rows of the texts instruction, chosen and rejected as lists of messages.
+
+    Raises one ValueError that lists the bad rows by number, equal answers among them.
+    """
+    check_rows(rows, ["instruction", "chosen", "rejected"], _plain_pair_faults, optional=PROMPT_COLUMNS)
+    return [_pair(row, row["chosen"], row["rejected"]) for row in rows]
+
+
+def from_output_pairs(rows) -> list[dict]:
+    """Rows whose `output` holds two answers, the preferred one first, as preference pairs.
+
+    Raises one ValueError that lists the bad rows by number, equal answers among them.
+    """
+    check_rows(rows, ["instruction", "output"], _output_pair_faults, optional=PROMPT_COLUMNS)
+    return [_pair(row, *row["output"]) for row in rows]
+
+
+def from_ranked_outputs(rows, all_pairs: bool = False) -> list[dict]:
+    """Preference pairs from rows whose `output` lists answers from the best to the worst.
+
+    The best answer against each other one; with `all_pairs` every answer against each worse one. Equal texts give
+    no pair; a printed line counts them, and the rows without any pair.
+    Raises one ValueError that lists the bad rows by number.
+    """
+    check_rows(
+        rows, ["instruction", "output"], lambda row: _prompt_faults(row) + _answers_faults(row), optional=PROMPT_COLUMNS
+    )
+
+    def better_and_worse(row):
+        answers = row["output"]
+        return combinations(answers, 2) if all_pairs else ((answers[0], worse) for worse in answers[1:])
+
+    return _make_pairs(rows, better_and_worse)
+
+
+def from_scores(rows, margin: float = 1) -> list[dict]:
+    """Preference pairs from rows whose `scores` grade each answer in `output` from 1 to 10.
+
+    Every two answers whose scores differ by at least `margin`, more than 0, give a pair. Ties and equal texts give
+    none; a printed line counts the equal texts and the rows without any pair.
+    Raises one ValueError that lists the bad rows by number.
+    """
+    least = _as_decimal(margin)
+    if least is None or least <= 0:
+        raise ValueError(f"margin is a number above 0, the least difference of two scores, not {margin!r:.40}.")
+    check_rows(rows, ["instruction", "output", "scores"], _score_faults, optional=PROMPT_COLUMNS)
+
+    def better_and_worse(row):
+        graded = sorted(zip(map(_as_decimal, row["scores"]), row["output"]), key=lambda pair: -pair[0])
+        return ((one, other) for (high, one), (low, other) in combinations(graded, 2) if high - low >= least)
+
+    return _make_pairs(rows, better_and_worse)
+
+
+def _make_pairs(rows, better_and_worse: Callable[[dict], Iterable[tuple[str, str]]]) -> list[dict]:
+    """The pairs of all rows, and a printed line that says what gave none."""
+    pairs, without, equal = [], [], 0
+    for number, row in enumerate(rows):
+        found = list(better_and_worse(row))
+        different = [(better, worse) for better, worse in found if better.strip() != worse.strip()]
+        equal += len(found) - len(different)
+        pairs += [_pair(row, better, worse) for better, worse in different]
+        if not different:
+            without.append(number)
+    line = f"{len(pairs):,} pairs from {len(rows):,} rows."
+    if without:
+        numbers = ", ".join(map(str, without[:10])) + (", ..." if len(without) > 10 else "")
+        line += f" Rows without a pair: {len(without):,} (number {numbers})."
+    print(line + (f" Left out, as both texts are the same: {equal:,}." if equal else ""))
+    return pairs
+
+
+def _pair(row: dict, chosen: str, rejected: str) -> dict:
+    return {
+        "prompt": _prompt(row),
+        "chosen": [message("assistant", chosen)],
+        "rejected": [message("assistant", rejected)],
+    }
+
+
+def _prompt(row: dict) -> list[dict]:
+    """The messages up to the instruction."""
+    system = [message("system", row["system"])] if _is_given(row.get("system")) else []
+    turns = []
+    for question, answer in row.get("history") or []:
+        turns += [message("user", question), message("assistant", answer)]
+    given = f"\n{row['input']}" if _is_given(row.get("input")) else ""
+    return [*system, *turns, message("user", row["instruction"] + given)]
+
+
+def _is_given(text: str | None) -> bool:
+    return bool(text and text.strip())
+
+
+def _prompt_faults(row: dict) -> list[Fault]:
+    faults = text_faults(row.get("instruction"), "instruction")
+    faults += _optional_text_faults(row, "input") + _optional_text_faults(row, "system")
+    history = row.get("history") or []
+    if not isinstance(history, list):
+        return [*faults, ("history", f"history: {type(history).__name__}, not a list of [question, answer]")]
+    for place, pair in enumerate(history):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            faults.append(("history", f"history {place} is not a pair [question, answer]"))
+        else:
+            faults += [fault for text in pair for fault in text_faults(text, f"history {place}", "history")]
+    return faults
+
+
+def _optional_text_faults(row: dict, column: str) -> list[Fault]:
+    """As text_faults, but None and blanks stand for nothing."""
+    return text_faults(row[column], column) if row.get(column) and not isinstance(row[column], str) else []
+
+
+def _answers_faults(row: dict) -> list[Fault]:
+    answers = row.get("output")
+    if not isinstance(answers, list) or not answers:
+        return [("output", "output is not a list of answers (from_alpaca takes one answer as text)")]
+    return [fault for place, text in enumerate(answers) for fault in text_faults(text, f"output {place}", "output")]
+
+
+def _plain_pair_faults(row: dict) -> list[Fault]:
+    answers = [row.get("chosen"), row.get("rejected")]
+    found = [fault for text, name in zip(answers, ("chosen", "rejected")) for fault in text_faults(text, name)]
+    return _prompt_faults(row) + (found or _equal_fault(*answers))
+
+
+def _output_pair_faults(row: dict) -> list[Fault]:
+    found = _answers_faults(row)
+    if not found and len(row["output"]) != 2:
+        found = [("two", f"output has {len(row['output'])} answers, not 2 (from_ranked_outputs takes any number)")]
+    return _prompt_faults(row) + (found or _equal_fault(*row["output"]))
+
+
+def _equal_fault(chosen: str, rejected: str) -> list[Fault]:
+    return [("same", "the two answers are the same text")] if chosen.strip() == rejected.strip() else []
+
+
+def _score_faults(row: dict) -> list[Fault]:
+    faults = _prompt_faults(row) + _answers_faults(row)
+    scores = row.get("scores")
+    if not isinstance(scores, list):
+        return [*faults, ("scores", "scores is not a list of numbers")]
+    if isinstance(row.get("output"), list) and len(scores) != len(row["output"]):
+        faults.append(("number", f"{len(row['output'])} answers but {len(scores)} scores"))
+    for place, score in enumerate(scores):
+        number = _as_decimal(score)
+        if number is None:
+            what = quote(str(score)) if isinstance(score, float | str) else type(score).__name__
+            faults.append(("score", f"score {place} is {what}, not a number from 1 to 10"))
+        elif not 1 <= number <= 10:
+            faults.append(("score", f"score {place} is {number:.6g}, not a number from 1 to 10"))
+    return faults
+
+
+def _as_decimal(value) -> Decimal | None:
+    """The exact number that is written, 7.3 as 73/10; None for text without a number, for nan and for inf."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = Decimal(str(value))
+    except (InvalidOperation, ValueError):  # an int of thousands of digits is a ValueError
+        return None
+    return number if number.is_finite() else None
+
+
+def _sharegpt_faults(row: dict) -> list[Fault]:
+    turns, faults = row.get("conversations"), []
+    if row.get("tools"):
+        faults.append(("tools", "the row has tools: tool calls are not converted"))
+    faults += _optional_text_faults(row, "system")
+    if not isinstance(turns, list) or not turns:
+        return [*faults, ("turns", "conversations is not a list of turns")]
+    for place, turn in enumerate(turns):
+        faults += _turn_faults(turn, f"turn {place}")
+    return faults or order_faults([said["role"] for said in _from_turns(row)])
+
+
+def _turn_faults(turn, where: str) -> list[Fault]:
+    if not isinstance(turn, dict) or not {"from", "value"} <= set(turn):
+        own = isinstance(turn, dict) and {"role", "content"} <= set(turn)
+        hint = ' but role and content: rename the column "messages"' if own else ""
+        return [("turn", f'{where} has no "from" and "value"{hint}')]
+    faults = text_faults(turn["value"], where, "turn")
+    if turn["from"] in TOOL_ROLES:
+        faults.append(("tools", f"{where} is from {turn['from']}: tool calls are not converted"))
+    elif turn["from"] not in tuple(SHAREGPT_ROLES):
+        hint = role_hint(turn["from"], tuple(SHAREGPT_ROLES))
+        faults.append((f"role {hint}", f"{where} is from {hint}"))
+    return faults
+
+
+def _from_turns(row: dict) -> list[dict]:
+    system = [message("system", row["system"])] if _is_given(row.get("system")) else []
+    return [*system, *(message(SHAREGPT_ROLES[turn["from"]], turn["value"]) for turn in row["conversations"])]
+
+
+def _check_no_tools(rows) -> None:
+    validate_messages(rows)
+    check_rows(
+        rows,
+        ["messages"],
+        lambda row: [
+            ("tools", f"message {place} is a tool's: tool calls are not converted")
+            for place, said in enumerate(row["messages"])
+            if said["role"] == "tool"
+        ],
+    )
+
+
+def _as_alpaca(messages: list[dict]) -> dict:
+    system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+    texts = [said["content"] for said in messages if said["role"] != "system"]
+    history = [list(pair) for pair in zip(texts[:-2:2], texts[1:-2:2])]
+    return {"instruction": texts[-2], "input": "", "output": texts[-1], "history": history, "system": system}

@@ -1,0 +1,448 @@
+"""Checks of training data, one function a format: all bad rows at once, by number, in one ValueError of ten lines.
+
+| format | columns of a row | checked by |
+|---|---|---|
+| conversations (SFT) | `messages` | `validate_messages` |
+| prompts with answers (SFT) | `prompt`, `completion` | `validate_completions` |
+| preference pairs (DPO) | `chosen`, `rejected`, perhaps `prompt` | `validate_preferences` |
+| problems (online RL) | `question`, `answer` | `validate_problems` |
+
+Conversations, prompts and answers are lists of messages {"role", "content"}, never strings: a trainer takes a string
+as it is, without the chat template. Problems are text, from which the lesson makes the messages.
+The trainers themselves train on most of these faults without complaint.
+Left out on purpose: repair (a bad row is reported, never mended), images, tool calls, and any judgement of what the
+text says: one prompt may have several different answers.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise, zip_longest
+
+import datasets
+import jinja2
+
+from helper.answers import extract_gold
+
+ROLES = ("system", "user", "assistant", "tool")
+OTHER_ROLES = {  # what other formats and models call them
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "developer": "system",
+    "function": "tool",
+}
+OTHER_COLUMNS = {"from": "role", "value": "content", "prompt": "instruction", "response": "output"}
+SHOWN_FAULTS = 8  # with the first line and the last, ten lines
+FAULT_WIDTH = 105  # characters
+
+Fault = tuple[str, str]  # its kind, by which faults are counted, and the words for this one
+Turns = tuple[list[dict], list[dict]]  # the messages of a prompt, and those of the answer
+
+
+def validate_messages(dataset, tokenizer=None, max_length: int | None = None) -> int:
+    """Check that each row's `messages` is a conversation that ends with the assistant; the number of rows.
+
+    `dataset`: a list of dicts or a `datasets.Dataset`. With `tokenizer` and `max_length` (tokens) also that the
+    prompt, all before the last answer, leaves room for the answer; rows that would be cut are counted in a note.
+    Raises one ValueError that lists the bad rows by number.
+    """
+    return check_rows(
+        dataset,
+        ["messages"],
+        lambda row: _conversation_faults(row.get("messages"), "messages"),
+        lambda row: [(row["messages"][:-1], row["messages"][-1:])],
+        tokenizer=tokenizer,
+        max_length=max_length,
+    )
+
+
+def validate_completions(dataset, tokenizer=None, max_length: int | None = None) -> int:
+    """Check that `completion` is the assistant's answer to `prompt`, both lists of messages; the number of rows.
+
+    `tokenizer` and `max_length` as in `validate_messages`. Raises one ValueError that lists the bad rows by number.
+    """
+    return check_rows(
+        dataset,
+        ["prompt", "completion"],
+        lambda row: _faults_after_prompt(row, "completion"),
+        lambda row: [(row["prompt"], row["completion"])],
+        tokenizer=tokenizer,
+        max_length=max_length,
+    )
+
+
+def validate_preferences(dataset, tokenizer=None, max_length: int | None = None, allow_equal: bool = False) -> int:
+    """Check that `chosen` and `rejected` are different answers to the same prompt; the number of rows.
+
+    Both are lists of messages: whole conversations, or only the answers when there is a `prompt`, a list of messages
+    too. Equal answers train nothing (a loss of ln 2 for ever); `allow_equal` accepts them, for anchor rows, and
+    prints how many there are. `tokenizer` and `max_length` as in `validate_messages`.
+    Raises one ValueError that lists the bad rows by number.
+    """
+    rows = check_rows(
+        dataset,
+        ["chosen", "rejected"],
+        lambda row: _preference_faults(row, allow_equal),
+        lambda row: [_split_at_answer(row, side) for side in ("chosen", "rejected")],
+        optional=["prompt"],
+        tokenizer=tokenizer,
+        max_length=max_length,
+    )
+    equal = sum(_are_equal(row) for row in dataset) if allow_equal else 0
+    if equal:
+        print(f"Note: in {equal:,} of {rows:,} rows chosen and rejected are the same text (anchors).")
+    return rows
+
+
+def validate_problems(dataset, tokenizer=None, max_length: int | None = None) -> int:
+    """Check that each row has a `question` and an `answer` that ends "#### number"; the number of rows.
+
+    `tokenizer` and `max_length` as in `validate_messages`, for the question and its answer as two messages.
+    Raises one ValueError that lists the bad rows by number.
+    """
+    return check_rows(
+        dataset,
+        ["question", "answer"],
+        _problem_faults,
+        lambda row: [([message("user", row["question"])], [message("assistant", row["answer"])])],
+        tokenizer=tokenizer,
+        max_length=max_length,
+    )
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    """One message of a conversation."""
+    return {"role": role, "content": content}
+
+
+def check_rows(
+    dataset,
+    columns: Sequence[str],
+    faults_of: Callable[[dict], list[Fault]],
+    turns_of: Callable[[dict], list[Turns]] | None = None,
+    *,
+    optional: Sequence[str] = (),
+    tokenizer=None,
+    max_length: int | None = None,
+) -> int:
+    """Check the type of `dataset`, its columns, and each row with `faults_of`; the number of rows.
+
+    `optional`: columns that may be missing, but not misspelt; `turns_of`: what of a row is measured in tokens.
+    Raises one ValueError with all that was found.
+    """
+    _check_type(dataset)
+    _check_columns(dataset, columns, optional)
+    _check_limit(tokenizer, max_length)
+    faults, lengths = [], []
+    for number, row in enumerate(dataset):
+        found = _row_faults(row, columns, optional, faults_of)
+        if not found and max_length is not None:
+            found, length = _length_faults(turns_of(row), tokenizer, max_length)
+            lengths.append(length)
+        faults += [(number, *fault) for fault in _once_a_kind(found)]
+    if faults:
+        raise ValueError(_report(faults, len(dataset)))
+    cut = sum(length > max_length for length in lengths)
+    if cut:
+        print(
+            f"Note: {cut:,} of {len(dataset):,} rows are longer than max_length={max_length} (the longest has "
+            f"{max(lengths)} tokens): the trainer would cut their ends."
+        )
+    return len(dataset)
+
+
+def _check_type(dataset) -> None:
+    if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        first = next(iter(dataset), "train")
+        names = shorten(", ".join(dataset), 80)
+        raise ValueError(f'This is a dictionary of splits ({names}), not one data set: pass one, dataset["{first}"].')
+    if isinstance(dataset, datasets.IterableDataset):
+        raise ValueError(
+            "This data set is streamed: its rows have no numbers and no end. Load it without streaming=True, or pass "
+            "some of its rows: list(dataset.take(1000))."
+        )
+    if not isinstance(dataset, list | tuple | datasets.Dataset):
+        raise ValueError(
+            f"A data set is a list of dicts or a datasets.Dataset, not {_type_of(dataset)}: load a file or a name with "
+            "load_course_dataset, put a single row into a list, and turn columns into rows with Dataset.from_dict."
+        )
+    if not len(dataset):
+        raise ValueError("The data set has no rows. Look at the filter, the split or the file it came from.")
+
+
+def _check_columns(dataset, columns: Sequence[str], optional: Sequence[str]) -> None:
+    """Raise for columns that no row has, and for optional ones that were misspelt: once, not once a row."""
+    if isinstance(dataset, datasets.Dataset):
+        present = list(dataset.column_names)
+    else:
+        rows = [row for row in dataset if isinstance(row, dict)]
+        if not rows:
+            return
+        present = list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
+    missing = [name for name in columns if name not in present]
+    misspelt = _misspelt(present, columns, optional)
+    if not missing and not misspelt:
+        return
+    wanted = " or ".join(f'"{name}"' for name in missing)
+    names = shorten(", ".join(quote(name) for name in present[:20]), 150)
+    lines = [f"No row has a column {wanted}." if missing else "A column is misspelt."]
+    lines.append(f"The columns are {names}." if present else "The rows have no columns at all.")
+    lines += [f"{hint} Rename the column." for hint in misspelt]
+    if not misspelt:
+        lines.append(_format_hint(present))
+    raise ValueError("\n".join(lines))
+
+
+def _misspelt(present: list, columns: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """A hint for each wanted name that is not present but has a near one; optional ones have to be nearer."""
+    others = [name for name in present if name not in columns and name not in optional]
+    absent = [name for name in (*columns, *optional) if name not in present]
+    near = {name: nearest(name, others, 0.6 if name in columns else 0.85) for name in absent}
+    return [f'{quote(other)}: did you mean "{name}"?' for name, other in near.items() if other]
+
+
+def _format_hint(present: list[str]) -> str:
+    """What to do with rows that have these columns."""
+    if "conversations" in present:
+        return "This looks like ShareGPT's format: convert it with from_sharegpt."
+    if "instruction" in present:
+        return "This looks like Alpaca's format: see from_alpaca and the other functions of helper.converters."
+    for function, columns in {
+        "validate_messages": {"messages"},
+        "validate_completions": {"prompt", "completion"},
+        "validate_preferences": {"chosen", "rejected"},
+        "validate_problems": {"question", "answer"},
+    }.items():
+        if columns <= set(present):
+            return f"{function} checks rows of this format."
+    return "Rename the columns you have, or make these from them."
+
+
+def _check_limit(tokenizer, max_length) -> None:
+    if tokenizer is None and max_length is None:
+        return
+    if tokenizer is None or max_length is None:
+        raise ValueError("To check lengths, give both tokenizer= and max_length= (the number in the trainer's config).")
+    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+        raise ValueError(f"max_length is a number of tokens, 1 or more, not {max_length!r:.40}.")
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError("The tokenizer has no chat template: load it with load_model_and_tokenizer, which gives one.")
+
+
+def _row_faults(row, columns: Sequence[str], optional: Sequence[str], faults_of) -> list[Fault]:
+    if not isinstance(row, dict):
+        return [("row", f"the row is {_type_of(row)}, not a dict")]
+    misspelt = [("column", hint) for hint in _misspelt(list(row), columns, optional)]
+    return misspelt + faults_of(row)
+
+
+def _once_a_kind(faults: list[Fault]) -> list[Fault]:
+    """The first fault of each kind, so that a long row does not fill the report."""
+    counts = Counter(kind for kind, _ in faults)
+    first = dict(reversed(faults))
+    return [(kind, first[kind] + (f" (and {n - 1} more such)" if n > 1 else "")) for kind, n in counts.items()]
+
+
+def _report(faults: list[tuple[int, str, str]], rows: int) -> str:
+    """The text of the error: some faults of every kind, then how many more there are, kind by kind."""
+    by_kind: dict[str, list] = {}
+    for fault in faults:
+        by_kind.setdefault(fault[1], []).append(fault)
+    turns = zip_longest(*by_kind.values())
+    shown = sorted([fault for turn in turns for fault in turn if fault][:SHOWN_FAULTS], key=lambda fault: fault[0])
+    bad = len({number for number, _, _ in faults})
+    lines = [f"{bad:,} of {rows:,} rows are wrong (counted from 0). Mend them or leave them out:"]
+    lines += [f"  row {number}: {shorten(text, FAULT_WIDTH)}" for number, _, text in shown]
+    rest = Counter(kind for _, kind, _ in faults) - Counter(kind for _, kind, _ in shown)
+    if rest:
+        named = {kind for _, kind, _ in shown}
+        parts = [f"{count:,} like row {by_kind[kind][0][0]}" for kind, count in rest.items() if kind in named]
+        other = sum(count for kind, count in rest.items() if kind not in named)
+        parts += [f"{other:,} of other kinds"] if other else []
+        lines.append(f"  and {rest.total():,} more: {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _conversation_faults(messages, name: str) -> list[Fault]:
+    """What is wrong with a whole conversation that stands in the column `name`."""
+    return message_faults(messages, name) + order_faults(_roles_of(messages))
+
+
+def _faults_after_prompt(row: dict, column: str) -> list[Fault]:
+    """What is wrong with row["prompt"] and the answer to it in `column`."""
+    prompt, answer = row.get("prompt"), row.get(column)
+    faults = message_faults(prompt, "prompt") + message_faults(answer, column)
+    before, after = _roles_of(prompt), _roles_of(answer)
+    if after and after[0] != "assistant":
+        words = f"{column} starts with the {after[0]}: only the assistant's answer goes there"
+        faults.append((f"{column} start", words))
+    elif before and after:
+        faults += [(kind, f"prompt and {column}: {text}") for kind, text in order_faults(before + after)]
+    return faults
+
+
+def _preference_faults(row: dict, allow_equal: bool) -> list[Fault]:
+    faults = []
+    for side in ("chosen", "rejected"):
+        if row.get("prompt") is not None:
+            faults += _faults_after_prompt(row, side)
+        else:
+            named = [(kind, f"{side}: {text}") for kind, text in order_faults(_roles_of(row.get(side)))]
+            faults += message_faults(row.get(side), side) + named
+    faults = list(dict.fromkeys(faults))  # the prompt was looked at twice
+    if faults:
+        return faults
+    before = [[(said["role"], said["content"]) for said in row[side][:-1]] for side in ("chosen", "rejected")]
+    if before[0] != before[1]:
+        return [("different", "chosen and rejected answer different prompts")]
+    if _are_equal(row) and not allow_equal:
+        return [("same", "chosen and rejected are the same text (for anchor rows: allow_equal=True)")]
+    return []
+
+
+def _are_equal(row: dict) -> bool:
+    return row["chosen"][-1]["content"].strip() == row["rejected"][-1]["content"].strip()
+
+
+def _split_at_answer(row: dict, side: str) -> Turns:
+    return [*(row.get("prompt") or []), *row[side][:-1]], row[side][-1:]
+
+
+def _problem_faults(row: dict) -> list[Fault]:
+    answer_faults = text_faults(row.get("answer"), "no text in answer")
+    if not answer_faults:
+        try:
+            extract_gold(row["answer"])
+        except ValueError as error:
+            answer_faults = [("gold", f'the answer must end like "#### 72". {error}')]
+    return text_faults(row.get("question"), "no text in question") + answer_faults
+
+
+def message_faults(messages, name: str) -> list[Fault]:
+    """What is wrong with a list of messages that stands in the column `name`, apart from their order."""
+    if isinstance(messages, str):
+        words = 'the chat template would be skipped. Make it [{"role": ...}]'
+        return [(f"{name} string", f"{name}: no list of messages but a string: {words}")]
+    if not isinstance(messages, list) or not messages:
+        what = "an empty list" if isinstance(messages, list) else _type_of(messages)
+        return [(f"{name} list", f"{name}: no list of messages but {what}")]
+    faults = []
+    for place, said in enumerate(messages):
+        where = f"message {place}" if name == "messages" else f"{name}, message {place}"
+        if not isinstance(said, dict):
+            faults.append(("message", f"{where} is {_type_of(said)}, not a dict with role and content"))
+            continue
+        for key in ("role", "content"):
+            if key not in said:
+                hint = ", ".join(_misspelt(list(said), [key], [other for other in ("role", "content") if other != key]))
+                faults.append((f"no {key}", f'{where} has no "{key}"' + (f" ({hint})" if hint else "")))
+        if "role" in said and said["role"] not in ROLES:
+            hint = role_hint(said["role"], ROLES)
+            faults.append((f"role {hint}", f"{where} has the role {hint}"))
+        if "content" in said:
+            role = _right_role(said.get("role")) or "no role"
+            faults += text_faults(said["content"], f"{where} ({role})", "content")
+    return faults
+
+
+def role_hint(role, roles: Sequence[str]) -> str:
+    """A role that is none of `roles`, in words, with the nearest that is."""
+    if not isinstance(role, str):
+        return f"{_type_of(role)}, not one of {', '.join(roles)}"
+    near = _right_role(role, roles)
+    return f'{quote(role)}: did you mean "{near}"?' if near else f"{quote(role)}, not one of {', '.join(roles)}"
+
+
+def text_faults(text, where: str, kind: str | None = None) -> list[Fault]:
+    """What is wrong with `text` when it should be words. Faults of one `kind` (or place) are counted together."""
+    kind = kind or where
+    if not isinstance(text, str):
+        return [(f"{kind} type", f"{where}: {_type_of(text)}, not text")]
+    return [] if text.strip() else [(f"{kind} blank", f"{where}: {'only blanks' if text else 'empty'}")]
+
+
+def order_faults(roles: list[str]) -> list[Fault]:
+    """What is wrong with the order of a conversation's roles. No roles, no fault."""
+    if not roles:
+        return []
+    faults = []
+    talk = roles[1:] if roles[0] == "system" else roles
+    if "system" in talk:
+        faults.append(("system", "a system message after the first message: it must come first, and once"))
+    if talk[:1] != ["user"]:
+        start = f"starts with the {talk[0]}" if talk else "there is only a system message"
+        faults.append(("start", f"{start}: the user's message must come first"))
+    if roles[-1] != "assistant":
+        faults.append(("end", f"ends with the {roles[-1]}: the assistant's answer must come last"))
+    for place, (role, after) in enumerate(pairwise(roles)):
+        if role == after in ("user", "assistant"):
+            faults.append(("twice", f"two {role} messages in a row (messages {place} and {place + 1})"))
+        if after == "tool" and role not in ("assistant", "tool"):
+            faults.append(("tool", f"message {place + 1} is a tool's but follows no message of the assistant's"))
+    return faults
+
+
+def _roles_of(messages) -> list[str]:
+    """The roles of the messages, other names put right; empty when one has no role that can be made out."""
+    if not isinstance(messages, list):
+        return []
+    roles = [_right_role(said.get("role")) if isinstance(said, dict) else None for said in messages]
+    return [] if None in roles else roles
+
+
+def _right_role(role, roles: Sequence[str] = ROLES) -> str | None:
+    if role in roles:
+        return role
+    if not isinstance(role, str) or len(role) > 40:
+        return None
+    wanted = {other: right for other, right in OTHER_ROLES.items() if right in roles} | dict(zip(roles, roles))
+    near = difflib.get_close_matches(role.strip().lower(), wanted, n=1)
+    return wanted[near[0]] if near else None
+
+
+def _length_faults(turns: list[Turns], tokenizer, max_length: int) -> tuple[list[Fault], int]:
+    """(faults, the longest conversation's tokens)."""
+    longest = 0
+    for prompt, answer in turns:
+        try:
+            before = _count_tokens(tokenizer, prompt, True)
+            longest = max(longest, _count_tokens(tokenizer, prompt + answer, False))
+        except jinja2.TemplateError as error:
+            return [("template", f"the tokenizer's chat template refuses it: {error}")], 0
+        if before >= max_length:
+            words = f"the prompt alone has {before} tokens, and max_length is {max_length}"
+            return [("long prompt", f"{words}: nothing of the answer would be trained")], 0
+    return [], longest
+
+
+def _count_tokens(tokenizer, messages: list[dict], add_generation_prompt: bool) -> int:
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def nearest(name: str, names: Iterable, cutoff: float = 0.6) -> str | None:
+    """The one of `names` that `name` was meant by: spelt nearly the same, or known under that name elsewhere."""
+    plain = {other.strip().lower(): other for other in names if isinstance(other, str) and len(other) <= 40}
+    known = [other for key, other in plain.items() if OTHER_COLUMNS.get(key) == name]
+    close = difflib.get_close_matches(name, plain, n=1, cutoff=cutoff)
+    return plain[close[0]] if close else next(iter(known), None)
+
+
+def quote(text: str) -> str:
+    """A foreign text between quotes, short, on one line."""
+    text = shorten(text, 30)
+    return f'"{text}"' if text.isprintable() else ascii(text)
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` with single spaces on one line, its end cut off at `width` characters."""
+    text = " ".join(text[: 2 * width].split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _type_of(value) -> str:
+    return "None" if value is None else type(value).__name__
