@@ -88,7 +88,7 @@ def test_nbmake_names_the_cell_too(tmp_path):
         nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / f"{kind}.ipynb")
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "good.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(run_lessons.ROOT), "NO_COLOR": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(run_lessons.ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1 and "4 failed, 1 passed" in result.stdout, result.stdout + result.stderr
     assert "INTERNAL ERROR" not in result.stdout

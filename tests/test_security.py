@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,7 @@ HOSTILE = [
 TAGS = ("<script", "<img", "<b>", "</table><b")
 
 
+@cache
 def project_code() -> list[tuple[str, int | None, str]]:
     """(file, cell counted from 1 or None, source) for all of helper/, factory/ and the notebooks' code cells."""
     code = []
