@@ -11,6 +11,7 @@ on two cores slow each other many times over), and changing any cell's source.
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -23,14 +24,40 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 TIMEOUT = 3600  # seconds a cell, where the notebook's metadata does not say
 WIDGETS = "application/vnd.jupyter.widget-view+json"
+CAUSES = (  # how the reason for a failure reads: what it means, and what to do
+    (
+        "Kernel died|^DeadKernelError",
+        "the kernel died",
+        "Most often the memory ran out: close other programs and kernels (`python -m helper.environment` shows what is\n"
+        "free). If it dies again, run the lesson in JupyterLab up to this cell.",
+    ),
+    (
+        "^CellTimeoutError|^A cell timed out",
+        "the cell was stopped at its time limit",
+        "Two trainings at once slow each other manyfold: stop the other one. The limit, in seconds a cell, is\n"
+        "execution.timeout in the notebook's metadata; without it, the runner's.",
+    ),
+    (
+        r"^[\w.]*(MemoryError|OutOfMemoryError)\b|out of memory|can't allocate memory",
+        "the memory ran out",
+        "Close other programs and kernels, or make the batch or the model smaller.",
+    ),
+)
+
+
+class LessonFailed(Exception):
+    """A lesson did not run to its end: in which cell, why, and what to do."""
 
 
 def run(path: Path) -> float:
-    """Execute one notebook and write it back, cleaned; the seconds it took."""
+    """Execute one notebook and write it back, cleaned; the seconds it took. Raises LessonFailed."""
     notebook = nbformat.read(path, as_version=4)
     timeout = notebook.metadata.get("execution", {}).get("timeout", TIMEOUT)
+    at = 0
 
     def progress(cell, cell_index, **_):
+        nonlocal at
+        at = cell_index
         print(f"\r{path.name}: cell {cell_index + 1}/{len(notebook.cells)}", end="", flush=True)
 
     client = NotebookClient(
@@ -38,11 +65,31 @@ def run(path: Path) -> float:
         resources={"metadata": {"path": str(NOTEBOOKS)}}, store_widget_state=False,
     )  # fmt: skip
     start = time.perf_counter()
-    client.execute()
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise LessonFailed(failure(path.name, notebook, at, f"{type(error).__name__}: {error}")) from error
     seconds = time.perf_counter() - start
     write(path, clean(notebook))
     print(f"\r{path.name}: {len(notebook.cells)} cells, {seconds:.0f} s".ljust(60), flush=True)
     return seconds
+
+
+def failure(name: str, notebook, index: int, reason: str) -> str:
+    """What stopped a notebook, in which cell (counted from 1), and what to do: at most five lines.
+
+    `reason` is the runner's exception as text; an error that the cell itself raised goes before it.
+    """
+    cell = notebook.cells[index]
+    raised = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+    if raised:
+        reason = f"{raised[-1].ename}: {raised[-1].evalue}"
+    first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+    where = f"{name}, cell {index + 1} of {len(notebook.cells)} ({first[:60]})"
+    for pattern, what, advice in CAUSES:
+        if re.search(pattern, reason):
+            return f"{where}: {what}.\n{advice}"
+    return f"{where}: {reason.strip().splitlines()[0][:300]}"
 
 
 def clean(notebook):
@@ -145,9 +192,10 @@ def main() -> int:
     for path in paths:
         try:
             run(path)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except LessonFailed as error:
             failed.append(path.name)
-            print(f"\n{path.name} failed, and was left as it was:\n{error}", file=sys.stderr)
+            traceback = f"{error.__cause__}\n" if isinstance(error.__cause__, CellExecutionError) else ""
+            print(f"\n{traceback}{error}\nThe file was left as it was.", file=sys.stderr)
     print_scoreboards(Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs"))
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)

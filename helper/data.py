@@ -31,15 +31,18 @@ LIST_HINT = "This looks like one JSON list: read it with json.load, or write it 
 CUT_HINT = "The file looks cut off there: copy, download or write it again."
 
 
-def load_course_dataset(name: str, split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
+def load_course_dataset(
+    name: str, split: str = "train", limit: int | None = None, seed: int = 0, revision: str | None = None
+) -> Dataset:
     """A data set as a `datasets.Dataset`; with `limit`, that many rows drawn with `seed`.
 
-    `name`: "sprout-sft" and its like (data/sft/<split>.jsonl), a .jsonl file, or a Hub name.
+    `name`: "sprout-sft" and its like (data/sft/<split>.jsonl), a .jsonl file, or a Hub name; `revision`: a Hub
+    branch, tag or commit (default: main).
     Raises within seconds, with what to do: ValueError (a misspelt name, a broken row), FileNotFoundError
     (no such file), ConnectionError (a Hub name and no network).
     """
     path = _local_file(name, split)
-    dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split)
+    dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split, revision)
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
     return dataset
@@ -93,11 +96,17 @@ def _did_you_mean(name: str, names: list[str]) -> str:
     return f": there is {', '.join(names)}." if names else f". Run `make data` in {project_folder()} to build them."
 
 
-def _from_hub(name: str, split: str) -> Dataset:
+def _from_hub(name: str, split: str, revision: str | None = None) -> Dataset:
     offline, before = not hub_is_reachable(), datasets.config.HF_HUB_OFFLINE
+    if offline and revision:  # offline, the library would take the latest download, whatever its revision
+        raise ConnectionError(
+            f"{name} at revision {revision} needs the Hugging Face Hub, which cannot be reached from here. Leave revision "
+            f"out to use an earlier download, or use a data set of the course: {', '.join(shipped_datasets())}."
+        )
+    options = {"revision": revision} if revision else {}
     datasets.config.HF_HUB_OFFLINE = offline or before  # offline, the library looks at earlier downloads at once
     try:
-        return datasets.load_dataset(name, HUB_CONFIGS.get(name), split=split)
+        return datasets.load_dataset(name, HUB_CONFIGS.get(name), split=split, **options)
     except Exception as error:  # the library raises a dozen kinds
         if not offline:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,11 +1,22 @@
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
-from nbclient.exceptions import CellExecutionError
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from factory import run_lessons
+
+FAILING = {  # the second of three cells: what the message says of it
+    "dead": ("import os\nos._exit(1)", r"cell 2 of 3 \(import os\): the kernel died\.\nMost often the memory"),
+    "slow": ("import time\ntime.sleep(60)", r"cell 2 of 3 \(import time\): the cell was stopped at its time limit"),
+    "full": ("raise MemoryError", r"cell 2 of 3 \(raise MemoryError\): the memory ran out\.\nClose other programs"),
+    "wrong": ("1 / 0", r"cell 2 of 3 \(1 / 0\): ZeroDivisionError: division by zero"),
+}
 
 
 @pytest.fixture
@@ -35,12 +46,56 @@ def test_a_lesson_is_run_cleaned_and_then_passes_the_check(lesson):
     assert run_lessons.check(path)[0] == "not executed from top to bottom"
 
 
-def test_a_failing_lesson_is_left_as_it_was(lesson):
-    path = lesson("1 / 0")
+@pytest.mark.parametrize("kind", FAILING)
+def test_a_failing_lesson_names_its_cell_and_is_left_as_it_was(lesson, kind):
+    source, message = FAILING[kind]
+    path = lesson("x = 1", source, "x", execution={"timeout": 1 if kind == "slow" else 600})
     before = path.read_bytes()
-    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+    with pytest.raises(run_lessons.LessonFailed, match=f"^99_test.ipynb, {message}") as caught:
         run_lessons.run(path)
-    assert path.read_bytes() == before
+    assert str(caught.value).count("\n") < 5 and path.read_bytes() == before
+
+
+def test_the_command_reports_every_failing_lesson(lesson, capsys, monkeypatch):
+    lesson("1 / 0")
+    monkeypatch.setattr(sys, "argv", ["run_lessons.py"])
+    assert run_lessons.main() == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "99_test.ipynb, cell 1 of 1 (1 / 0): ZeroDivisionError" in printed
+    assert printed.endswith("The file was left as it was.\n\nfailed: 99_test.ipynb\n")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.",
+        "torch.OutOfMemoryError: HIP out of memory.",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried ...",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8 TiB",
+    ],
+)
+def test_the_ways_to_run_out_of_memory(reason):
+    notebook = new_notebook(cells=[new_markdown_cell("# Title"), new_code_cell("\n  train()")])
+    assert "cell 2 of 2 (train()): the memory ran out." in run_lessons.failure("a.ipynb", notebook, 1, reason)
+
+
+def test_nbmake_names_the_cell_too(tmp_path):
+    """All kinds in one run of `pytest --nbmake` with the notebooks' conftest.py."""
+    shutil.copy(run_lessons.NOTEBOOKS / "conftest.py", tmp_path)
+    for kind, (source, _) in FAILING.items():
+        cells = [new_markdown_cell("# Title"), new_code_cell(source), new_code_cell("1")]
+        metadata = {"execution": {"timeout": 1 if kind == "slow" else 600}}
+        nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / f"{kind}.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "good.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(run_lessons.ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1 and "4 failed, 1 passed" in result.stdout, result.stdout + result.stderr
+    assert "INTERNAL ERROR" not in result.stdout
+    for kind, (_, message) in FAILING.items():
+        assert re.search(rf"^{kind}\.ipynb, {message}", result.stdout, re.MULTILINE), result.stdout
+        headline = message.split(r"\n")[0]
+        assert re.search(rf"^FAILED {kind}\.ipynb::.* - {kind}\.ipynb, {headline}", result.stdout, re.MULTILINE)
 
 
 def test_widgets_go_and_their_static_side_stays():
