@@ -12,7 +12,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def compiled(function: Callable, steps: int) -> Callable:
     return torch.compile(function) if steps > 200 and (shutil.which("g++") or shutil.which("clang++")) else function
 
 
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Sums in a fixed order; else threads add up the embedding's gradient as they come, and no two runs are the same."""
+    settings = torch.utils.deterministic
+    fills, were_on = settings.fill_uninitialized_memory, torch.are_deterministic_algorithms_enabled()
+    settings.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(were_on)
+        settings.fill_uninitialized_memory = fills
+
+
+@deterministic()
 def pretrain(
     folder: Path, recipe: Recipe, text: PlainText, tokenizer: PreTrainedTokenizerFast,
     probe: Callable[[Qwen3ForCausalLM], dict] | None = None, probe_every: int = 500, save_every: int = 250,

@@ -118,6 +118,14 @@ def test_learning_rate_rises_stays_and_falls():
     assert factors[3] == pytest.approx(0.5) and factors[4] < 0.01
 
 
+def test_deterministic_is_switched_on_and_back():
+    with pytest.raises(KeyError), pretrain.deterministic():
+        assert torch.are_deterministic_algorithms_enabled()
+        raise KeyError
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
 def test_gsm8k_answer_column():
     row = {"answer": "Sum: 1 + 2 = 3\n\\boxed{3}", "value": "3"}
     assert datasets.gsm8k_answer(row) == "Sum: 1 + 2 = 3\n#### 3"
