@@ -24,8 +24,8 @@ def pytest_runtest_makereport(item, call):
     else:  # nbmake lets the error through, and the notebook stands in the frame that ran it
         places = [entry.frame.f_locals for entry in call.excinfo.traceback]
         notebook, reason, rest = next((p["nb"] for p in places if "nb" in p), None), f"{type(error).__name__}: {error}", ""
-    started = [i for i, cell in enumerate(notebook.cells) if "execution" in cell.metadata] if notebook else []
-    if started:
-        text = failure(Path(item.filename).name, notebook, started[-1], reason)
+    if notebook:
+        started = [i for i, cell in enumerate(notebook.cells) if "execution" in cell.metadata]
+        text = failure(Path(item.filename).name, notebook, max(started, default=0), reason)
         report.longrepr = NbMakeFailureRepr(text + rest, text.splitlines()[0])
     return report
