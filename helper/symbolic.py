@@ -23,7 +23,7 @@ import warnings
 SECONDS = 1.0  # for one comparison, by the clock
 ORPHAN_SECONDS = 10  # after which a child ends by itself, should nobody be left to end it
 START_SECONDS = 60.0  # for the child's start: about a second, more on a busy machine
-MEMORY = 2**30  # bytes of address space; sympy at rest needs a quarter of it
+MEMORY = 2**30  # bytes of address space; sympy at rest needs about 70 MB
 
 _lock = threading.Lock()
 _child: subprocess.Popen | None = None
