@@ -1,0 +1,182 @@
+"""Properties of helper/answers.py on thousands of made-up inputs, the same ones at each run.
+
+Left out on purpose: an example database on disk, random seeds, and algebra beyond polynomials in x.
+"""
+
+import tempfile
+from fractions import Fraction
+
+import pytest
+from hypothesis import HealthCheck, assume, configuration, given, settings
+from hypothesis import strategies as st
+from test_answers import extract_gold_or_none, needs_math_verify
+
+from helper import answers, symbolic
+from helper.answers import answers_match, as_number, extract_answer, extract_boxed, normalise
+
+configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # its character tables; the examples are not kept
+EXAMPLES = {
+    "derandomize": True, "database": None, "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}  # fmt: skip
+UNITS = ["", "%", r"\%", " apples", " km/h", r"\text{ cm}", r"\,\mathrm{m}^2", r"^\circ", " dollars", "$", "€"]
+FRACTIONS = [r"\frac{{{}}}{{{}}}", r"\dfrac{{{}}}{{{}}}", r"\tfrac {{{}}} {{{}}}", "{}/{}", "{} / {}"]
+WRAPPERS = ["{}", " {} ", "{}.", "**{}**", r"\({}\)", r"\[ {} \]", r"\mathbf{{{}}}", r"\displaystyle {}", "`{}`"]
+PIECES = [
+    *"0129-+*/^_=<>()[]{},.:!?%$#~xyA\\ \n−½π٣\u202f\u2009", r"\{", r"\}", r"\,", r"\!", r"\;", r"\$", r"\%", r"\(",
+    r"\boxed{", r"\frac{", r"\dfrac", r"\sqrt{", r"\text{", r"\mathrm{cm}", r"\left(", r"\right)", r"\cdot", r"\pi",
+    r"^\circ", "####", "<answer>", "</answer>", "The answer is ", "Answer: ", " or ", " apples", " million", "**",
+]  # fmt: skip
+WORDS = ["so", "we have", "3 apples", "and", "4 pears.", "1,000 / 2 = 500,", "of course.\n", "(a)", "add them;", "-7"]
+MARKS = [
+    r"so \boxed{{{}}}", "\n#### {}", "<answer>{}</answer>", "<answer>\n{}</answer>", "The answer is {}.", "Answer: {}",
+]  # fmt: skip
+JOINTS = [
+    " or ", " and ", ", ", " to ", "-", " - ", " = ", " + ", "*", r" \times ", ":", "; ", " apples and ",
+    r"\text{ or }",
+]  # fmt: skip
+
+rationals = st.one_of(
+    st.integers(-2000, 2000).map(Fraction),
+    st.integers(-(10**12), 10**12).map(Fraction),
+    st.fractions(-100, 100, max_denominator=20),
+    st.decimals(-5000, 5000, places=3).map(Fraction),
+)
+any_text = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+prose = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
+coefficients = st.lists(st.integers(-9, 9), min_size=2, max_size=4).filter(lambda numbers: any(numbers[1:]))
+
+
+@pytest.fixture
+def no_algebra(monkeypatch):
+    """Texts made at random would keep the child process busy for minutes."""
+    monkeypatch.setattr(answers, "same_expressions", lambda left, right, ordered: False)
+
+
+@st.composite
+def integer_texts(draw, value):
+    separator = draw(st.sampled_from(["", ",", "{,}", r"\,", r",\!", "\u202f", "\u00a0", "\u2009"]))
+    return f"{value:,}".replace(",", separator)
+
+
+@st.composite
+def unsigned_texts(draw, value):
+    """A rational >= 0 in one of its ways of writing."""
+    top, bottom = value.numerator, value.denominator
+    times = draw(st.integers(1, 12))
+    texts = [draw(st.sampled_from(FRACTIONS)).format(top * times, bottom * times)]
+    if top < 10 and bottom < 10:
+        texts.append(rf"\frac{top}{bottom}")
+    if bottom > 1 and value > 1:
+        texts.append(f"{top // bottom} {top % bottom * times}/{bottom * times}")
+        texts.append(rf"{top // bottom}\frac{{{top % bottom}}}{{{bottom}}}")
+    if bottom == 1:
+        texts.append(draw(integer_texts(top)) + draw(st.sampled_from(["", "", ".0", ".000"])))
+    if 10**6 % bottom == 0:
+        whole, decimals = divmod(int(value * 10**6), 10**6)
+        decimal = f"{decimals:06}".rstrip("0") or "0"
+        texts.append(f"{draw(integer_texts(whole))}.{decimal}{'0' * draw(st.integers(0, 3))}")
+        if whole == 0:
+            texts.append(f".{decimal}")
+    return draw(st.sampled_from(texts))
+
+
+@st.composite
+def renderings(draw, value, unit=""):
+    """A rational in some style, with the unit or without."""
+    text = draw(unsigned_texts(abs(value)))
+    sign = draw(st.sampled_from(["-", "−", "- "])) if value < 0 else draw(st.sampled_from(["", "", "+"]))
+    unit = draw(st.sampled_from(["", unit]))
+    text = draw(st.sampled_from([sign + unit, unit + sign])) + text if unit in ("$", "€") else sign + text + unit
+    if "$" not in text:
+        text = draw(st.sampled_from([text, f"${text}$", f"$${text}$$"]))
+    for _ in range(draw(st.integers(0, 2))):
+        text = draw(st.sampled_from(WRAPPERS)).format(text)
+    return text
+
+
+@st.composite
+def one_value_twice(draw):
+    value, unit = draw(rationals), draw(st.sampled_from(UNITS))
+    return value, draw(renderings(value, unit)), draw(renderings(value, unit))
+
+
+@st.composite
+def two_values(draw):
+    """Two different rationals, many of them easily mistaken for one another, each with a unit or without."""
+    value = draw(rationals)
+    mistaken = [
+        -value, value + 1, value + Fraction(1, 10**9), value**2, Fraction(int(value)), Fraction(round(value, 2)),
+        Fraction(value.numerator), Fraction(value.denominator), Fraction(str(abs(value.numerator))[0]),
+        *(value * scale for scale in (10, 100, 1000, Fraction(1, 10), Fraction(1, 100), Fraction(1, 1000))),
+    ]  # fmt: skip
+    other = draw(st.one_of(rationals, st.sampled_from(mistaken)))
+    assume(value != other)
+    return tuple(draw(renderings(number, draw(st.sampled_from(UNITS)))) for number in (value, other))
+
+
+@given(any_text, any_text)
+@settings(max_examples=1700, **EXAMPLES)
+def test_no_text_crashes_a_function(no_algebra, text, other):
+    for function in (extract_boxed, extract_answer, extract_gold_or_none):
+        found = function(text)
+        assert found is None or isinstance(found, str)
+    assert isinstance(normalise(text), str)
+    assert as_number(text) is None or isinstance(as_number(text), Fraction)
+    assert answers_match(text, other) in (True, False)
+
+
+@given(any_text, any_text)
+@settings(max_examples=1000, **EXAMPLES)
+def test_equality_is_symmetric_and_reflexive(no_algebra, text, other):
+    assert answers_match(text, other) == answers_match(other, text)
+    assert answers_match(text, text) == (normalise(text) != "")
+    assert answers_match(text, f" {text}\n") == answers_match(text, text)
+
+
+@given(one_value_twice())
+@settings(max_examples=1700, **EXAMPLES)
+def test_one_number_in_two_styles_is_equal(case):
+    value, text, other = case
+    assert as_number(normalise(text)) == value
+    assert answers_match(text, other)
+
+
+@given(two_values())
+@settings(max_examples=1700, **EXAMPLES)
+def test_two_numbers_are_never_equal(texts):
+    assert not answers_match(*texts)
+
+
+@given(rationals, st.data(), prose, prose, st.sampled_from(MARKS))
+@settings(max_examples=1000, **EXAMPLES)
+def test_an_answer_is_found_in_prose(value, data, before, after, mark):
+    text = data.draw(unsigned_texts(abs(value)))
+    text = "-" + text if value < 0 else text
+    found = extract_answer(f"{before} {mark.format(text)}\n{after}")
+    assert as_number(normalise(found)) == value
+
+
+@given(rationals, rationals, st.sampled_from(JOINTS), st.data())
+@settings(max_examples=1000, **EXAMPLES)
+def test_a_bet_or_a_sum_is_never_paid(no_algebra, value, other, joint, data):
+    text = data.draw(unsigned_texts(abs(value))) + joint + data.draw(unsigned_texts(abs(other)))
+    for expected in (value, other, value + other, value - other, value * other):
+        assert not answers_match(text, str(expected))
+        assert not answers_match(f"{text} = {expected}", str(expected))
+
+
+@needs_math_verify
+@given(coefficients, coefficients, st.randoms())
+@settings(max_examples=100, **EXAMPLES)
+def test_polynomials_are_equal_when_their_coefficients_are(monkeypatch, first, second, random):
+    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)  # a busy machine must not make it fail
+    ours, theirs = polynomial(first, random), polynomial(second, random)
+    assert answers_match(ours, theirs) == ([*first, 0, 0][:4] == [*second, 0, 0][:4])
+    assert answers_match(ours, polynomial(first, random))
+
+
+def polynomial(numbers, random):
+    terms = [f"{number:+} x^{{{power}}}" if power else f"{number:+}" for power, number in enumerate(numbers) if number]
+    random.shuffle(terms)
+    return " ".join(terms).lstrip("+")
