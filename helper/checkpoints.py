@@ -92,15 +92,15 @@ def checkpoint_fault(checkpoint: str | Path) -> str | None:
 def run_description(trainer) -> dict:
     """What makes two runs the same one: trainer, model, data and every setting that changes what is learned."""
     data, weights = trainer.train_dataset, list(trainer.model.parameters())
-    sized = hasattr(data, "__len__")
-    ends = repr([data[0], data[len(data) - 1]]) if sized else ""
+    rows = len(data) if hasattr(data, "__len__") else None
+    ends = repr([data[0], data[rows - 1]]) if rows else ""
     settings = {k: v for k, v in trainer.args.to_dict().items() if not k.startswith(NOT_OF_THE_RUN)}
     description = {
         "trainer": type(trainer).__name__,
         "model": Path(trainer.model.config._name_or_path).name,
         "weights": sum(weight.numel() for weight in weights),
         "trained weights": sum(weight.numel() for weight in weights if weight.requires_grad),
-        "rows of data": len(data) if sized else None,
+        "rows of data": rows,
         "first and last row": hashlib.sha256(ends.encode()).hexdigest()[:12],
         "reward functions": getattr(trainer, "reward_func_names", None),
         **settings,
@@ -229,16 +229,15 @@ def _check_settings(args) -> None:
 
 def _starting_point(trainer, folder: Path, resume: bool) -> Path | None:
     """The checkpoint to go on from, None for step 0; prints which, and refuses one of another run."""
-    if not resume:
-        for checkpoint in _checkpoints(folder):
-            _remove(checkpoint)
-    checkpoint = last_whole_checkpoint(folder)
+    checkpoint = last_whole_checkpoint(folder) if resume else None
     if checkpoint is None:
         if trainer.state.global_step > 0:
             raise RuntimeError(
-                f"The model has been trained for {trainer.state.global_step} steps, and there is no checkpoint to go "
-                "back to: run the cells that load the model and make the trainer again."
+                f"The model has been trained for {trainer.state.global_step} steps already, so step 0 would not be that of "
+                "the model you loaded: run the cells that load the model and make the trainer again."
             )
+        for old in [] if resume else _checkpoints(folder):
+            _remove(old)
         print(f"No checkpoint yet in {folder}: starting at step 0.")
         return None
     there = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["run"]

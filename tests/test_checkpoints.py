@@ -251,8 +251,16 @@ def test_without_a_checkpoint_a_trained_model_is_not_taken_for_a_fresh_one(tiny,
     trainer = make("sft", tiny, tmp_path, interrupt, step=1)
     assert not resume_training(trainer)
     assert "There is no checkpoint yet, so load the model" in capsys.readouterr().out
-    with pytest.raises(RuntimeError, match="trained for 1 steps, and there is no checkpoint"):
+    with pytest.raises(RuntimeError, match="trained for 1 steps already"):
         resume_training(trainer)
+
+
+def test_starting_anew_with_a_trained_model_is_refused_before_anything_is_removed(tiny, tmp_path):
+    trainer = make("sft", tiny, tmp_path, interrupt)
+    resume_training(trainer)
+    with pytest.raises(RuntimeError, match="trained for 3 steps"):
+        resume_training(trainer, resume=False)
+    assert names(tmp_path) == ["checkpoint-2"]
 
 
 def test_settings_without_checkpoints_are_refused(tiny, tmp_path):
