@@ -34,14 +34,18 @@ class LiveLog(TrainerCallback):
         return pd.DataFrame([{"step": step, **logs} for step, logs in sorted(self._logs.items())])
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0:
-            self._logs = {}
+        self._logs = {}
+        for row in state.log_history:  # of the steps before an interruption
+            self._collect(row["step"], {key: value for key, value in row.items() if key != "step"})
         self._start, self._shown_at, self._handle = time.perf_counter(), -1e9, None
         self._first_step = state.global_step
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        numbers = {key: value for key, value in (logs or {}).items() if not key.startswith("train_")}
-        self._logs.setdefault(state.global_step, {}).update(numbers)
+        self._collect(state.global_step, logs or {})
+
+    def _collect(self, step: int, logs: dict) -> None:
+        numbers = {key: value for key, value in logs.items() if not key.startswith("train_")}
+        self._logs.setdefault(step, {}).update(numbers)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.seconds = time.perf_counter() - self._start

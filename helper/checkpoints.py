@@ -1,0 +1,358 @@
+"""Interruption: a training run that was stopped, killed or cut off goes on from its last whole checkpoint.
+
+`**checkpoint_settings(every=50)` stands in the trainer's config, `resume_training(trainer)` in the place of
+`trainer.train()`. The library writes a checkpoint's files one by one, so a kill may leave half of them: a
+checkpoint counts as whole when the list of its files (`whole.json`, written last) agrees with what lies there.
+Left out on purpose: several processes or machines on one run, `load_best_model_at_end`, and whatever the
+library keeps in no checkpoint (a reference model that moves, a reward function's own memory).
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from transformers import TrainerCallback, TrainerState
+
+WHOLE, UNFINISHED, LOCK = "whole.json", "unfinished", "run.lock"
+KEEP = 2  # whole checkpoints: the last one, and one more should the disk spoil it
+# Settings that say what is written and shown, not what is learned (the beginnings of their names).
+NOT_OF_THE_RUN = (
+    "output_dir", "log", "save_", "eval", "per_device_eval", "hub_", "push_", "report_to", "run_name", "project",
+    "trackio_", "disable_tqdm", "resume_", "do_", "debug", "include_", "num_completions_to_print",
+)  # fmt: skip
+
+
+def checkpoint_settings(every: int) -> dict:
+    """Settings for the trainer's config: a checkpoint each `every` steps, `SFTConfig(**checkpoint_settings(50), ...)`.
+
+    Old ones are removed by `resume_training`, not by the library, which counts half-written ones too.
+    """
+    if every < 1:
+        raise ValueError(f"A checkpoint every {every} steps is not possible: give a number from 1.")
+    return {"save_strategy": "steps", "save_steps": every, "save_total_limit": None, "save_only_model": False}
+
+
+def resume_training(trainer, resume: bool = True) -> bool:
+    """`trainer.train()`, going on from the last whole checkpoint in the run's folder; whether it reached its end.
+
+    One line says where it starts. Ctrl-C (in Jupyter: ■) ends the step, saves and returns False; a second one stops
+    at once. `resume=False` removes the folder's checkpoints and starts at step 0.
+    Raises ValueError (the checkpoint is of another run, the config has no `checkpoint_settings`, the data has not one
+    batch), RuntimeError (another process trains in this folder, or the model has moved and there is no checkpoint to
+    go back to) and OSError (the disk is full; the last whole checkpoint stays).
+    """
+    folder = Path(trainer.args.output_dir)
+    _check_settings(trainer.args)
+    with run_lock(folder):
+        checkpoint = _starting_point(trainer, folder, resume)
+        if checkpoint and _step(checkpoint) >= _state(checkpoint).max_steps:
+            _load_finished(trainer, checkpoint)
+            return True
+        return _train(trainer, folder, checkpoint)
+
+
+def last_whole_checkpoint(folder: str | Path) -> Path | None:
+    """The newest whole checkpoint in a run's folder, None when there is none; prints one line for each one skipped."""
+    for checkpoint in reversed(_checkpoints(Path(folder))):
+        fault = checkpoint_fault(checkpoint)
+        if fault is None:
+            return checkpoint
+        print(f"{checkpoint.name} is skipped, it is not whole: {fault}.")
+    return None
+
+
+def checkpoint_fault(checkpoint: str | Path) -> str | None:
+    """What keeps a checkpoint from being whole, in words, or None."""
+    checkpoint = Path(checkpoint)
+    try:
+        files = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        begun = (checkpoint / UNFINISHED).exists()
+        return "the run was stopped while it was written" if begun else f"it has no {WHOLE}"
+    for name, (size, digest) in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size:,} bytes in place of {size:,}"
+        if _digest(path) != digest:
+            return f"the contents of {name} have changed"
+    return None
+
+
+def run_description(trainer) -> dict:
+    """What makes two runs the same one: trainer, model, data and every setting that changes what is learned."""
+    data, weights = trainer.train_dataset, list(trainer.model.parameters())
+    rows = len(data) if hasattr(data, "__len__") else None
+    ends = repr([data[0], data[rows - 1]]) if rows else ""
+    settings = {k: v for k, v in trainer.args.to_dict().items() if not k.startswith(NOT_OF_THE_RUN)}
+    description = {
+        "trainer": type(trainer).__name__,
+        "model": Path(trainer.model.config._name_or_path).name,
+        "weights": sum(weight.numel() for weight in weights),
+        "trained weights": sum(weight.numel() for weight in weights if weight.requires_grad),
+        "rows of data": rows,
+        "first and last row": hashlib.sha256(ends.encode()).hexdigest()[:12],
+        "reward functions": getattr(trainer, "reward_func_names", None),
+        **settings,
+    }
+    return json.loads(json.dumps(description, default=str))
+
+
+@contextmanager
+def run_lock(folder: str | Path):
+    """Holds a run's folder for this process; RuntimeError when another living process holds it.
+
+    The lock of a process that has died is taken over: the file holds its id and when it started.
+    """
+    path = Path(folder) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = _living_holder(path)
+    if holder and holder != os.getpid():
+        raise RuntimeError(
+            f"Process {holder} is training in {folder}: another notebook, perhaps. Stop it (shut its kernel down), or "
+            "give this run another output_dir."
+        )
+    path.unlink(missing_ok=True)
+    try:
+        with open(path, "x", encoding="utf-8") as file:  # "x": fails when another process was faster
+            json.dump({"pid": os.getpid(), "started": psutil.Process().create_time()}, file)
+    except FileExistsError:
+        raise RuntimeError(
+            f"Another process has just begun to train in {folder}. Give one of them another output_dir."
+        ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _living_holder(path: Path) -> int | None:
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+        process = psutil.Process(lock["pid"])
+        same = abs(process.create_time() - lock["started"]) < 2  # seconds; process ids are used again
+        return lock["pid"] if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+
+
+class Checkpoints(TrainerCallback):
+    """Marks whole checkpoints, removes old ones, and turns an interrupt into a stop at the end of a step."""
+
+    def __init__(self, folder: Path, description: dict, steps_between: int = 1):
+        self.folder, self.description = folder, description
+        self.steps_between = steps_between  # a resumed run is the same only from a multiple of these
+        self.stopping = self._save_owed = False
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        """GRPO's sampler draws an order of the prompts each epoch: a new one has to pass over those already used."""
+        sampler = getattr(train_dataloader.batch_sampler, "sampler", None)
+        if type(sampler).__name__ == "RepeatSampler":
+            for _ in range(int(state.epoch or 0)):
+                next(iter(sampler))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._save_owed |= control.should_save or self.stopping
+        last = state.global_step >= state.max_steps
+        control.should_save = self._save_owed and (last or state.global_step % self.steps_between == 0)
+        if control.should_save:
+            self._save_owed = False
+            control.should_training_stop |= self.stopping
+            _begin_checkpoint(self.folder / f"checkpoint-{state.global_step}")
+
+    def on_save(self, args, state, control, **kwargs):
+        _mark_whole(self.folder / f"checkpoint-{state.global_step}", self.description)
+        _remove_old(self.folder, state.global_step)
+
+    @contextmanager
+    def catching_interrupts(self):
+        """While it is open, the first interrupt asks for a stop and the second one raises KeyboardInterrupt."""
+        if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupted(self, number, frame):
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        with suppress(RuntimeError):  # when it came within another print
+            print("Stopping at the end of this step. Interrupt again to stop at once.", flush=True)
+
+
+def _train(trainer, folder: Path, checkpoint: Path | None) -> bool:
+    marks = Checkpoints(folder, run_description(trainer), _steps_between(trainer))
+    _forget_unfinished_step(trainer)
+    trainer.add_callback(marks)
+    try:
+        with marks.catching_interrupts():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:
+        _stopped_within_a_step(trainer, folder)
+        return False
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        _remove(folder / f"checkpoint-{trainer.state.global_step}")
+        raise OSError(errno.ENOSPC, _full_disk_words(trainer, folder)) from error
+    finally:
+        trainer.remove_callback(marks)
+    step, steps = trainer.state.global_step, trainer.state.max_steps
+    if step == 0:
+        raise ValueError("No step was made: the data set has too few rows for one batch (in GRPO: of all its prompts).")
+    if marks.stopping and step < steps:
+        trainer.model.eval()
+        print(f"Stopped after step {step} of {steps} and saved. `resume_training(trainer)` goes on from there.")
+        return False
+    return True
+
+
+def _check_settings(args) -> None:
+    wanted = checkpoint_settings(int(args.save_steps) or 1)
+    if any(getattr(args, name) != value for name, value in wanted.items()):
+        raise ValueError("No checkpoints to go on from would be written: add **checkpoint_settings(50) to the config.")
+
+
+def _starting_point(trainer, folder: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from, None for step 0; prints which, and refuses one of another run."""
+    checkpoint = last_whole_checkpoint(folder) if resume else None
+    if checkpoint is None:
+        if trainer.state.global_step > 0:
+            raise RuntimeError(
+                f"The model has been trained for {trainer.state.global_step} steps already, so step 0 would not be that of "
+                "the model you loaded: run the cells that load the model and make the trainer again."
+            )
+        for old in [] if resume else _checkpoints(folder):
+            _remove(old)
+        print(f"No checkpoint yet in {folder}: starting at step 0.")
+        return None
+    there = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["run"]
+    here = run_description(trainer)
+    others = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in here if there.get(key) != here.get(key)]
+    if others:
+        raise ValueError(
+            f"{checkpoint} is of another run ({'; '.join(others)}). Set these as they were, give this run another "
+            "output_dir, or remove the old checkpoints and start anew: resume_training(trainer, resume=False)."
+        )
+    print(f"Going on from {checkpoint.name}, step {_step(checkpoint)} of {_state(checkpoint).max_steps}.")
+    return checkpoint
+
+
+def _load_finished(trainer, checkpoint: Path) -> None:
+    """Puts the result of a finished run into the trainer; the library itself would train one step too many."""
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = _state(checkpoint)
+    _remove_old(checkpoint.parent, _step(checkpoint))
+    handler = trainer.callback_handler
+    handler.on_train_begin(trainer.args, trainer.state, trainer.control)  # for the progress line and its table
+    handler.on_train_end(trainer.args, trainer.state, trainer.control)
+    print("The run was finished already: its model is loaded. resume_training(trainer, resume=False) starts anew.")
+
+
+def _stopped_within_a_step(trainer, folder: Path) -> None:
+    """After KeyboardInterrupt, which may come between two weights: back to weights that belong together."""
+    step, checkpoint = trainer.state.global_step, last_whole_checkpoint(folder)
+    words = "There is no checkpoint yet, so load the model and make the trainer again to start anew."
+    if checkpoint:
+        trainer._load_from_checkpoint(str(checkpoint))
+        words = f"The model is back at step {_step(checkpoint)}; `resume_training(trainer)` goes on from there."
+    trainer.model.zero_grad()
+    trainer.model.eval()
+    print(f"Interrupted after step {step} of {trainer.state.max_steps}. {words}")
+
+
+def _steps_between(trainer) -> int:
+    """GRPO samples for several steps at a time: how many optimiser steps there are from sampling to sampling."""
+    parts = getattr(trainer.args, "steps_per_generation", None) or 1
+    parts *= getattr(trainer.args, "num_iterations", 1)
+    return parts // math.gcd(parts, trainer.args.gradient_accumulation_steps)
+
+
+def _forget_unfinished_step(trainer) -> None:
+    """TRL keeps counts of an interrupted step in the trainer, which would shift those of the next call."""
+    if hasattr(trainer, "_step"):
+        trainer._step = 0
+    for metrics in getattr(trainer, "_metrics", {}).values():
+        metrics.clear()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint folders of a run, in the order of their steps."""
+    return sorted((p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _state(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
+def _begin_checkpoint(checkpoint: Path) -> None:
+    if checkpoint.exists():
+        _remove(checkpoint)
+    checkpoint.mkdir(parents=True)
+    (checkpoint / UNFINISHED).touch()
+
+
+def _mark_whole(checkpoint: Path, description: dict) -> None:
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != UNFINISHED]
+    sizes = {path.relative_to(checkpoint).as_posix(): (path.stat().st_size, _digest(path)) for path in files}
+    temporary = checkpoint / f"{WHOLE}.{UNFINISHED}"
+    temporary.write_text(json.dumps({"run": description, "files": sizes}, indent=1), encoding="utf-8")
+    os.replace(temporary, checkpoint / WHOLE)
+    (checkpoint / UNFINISHED).unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_old(folder: Path, step: int) -> None:
+    """Leaves the last KEEP marked checkpoints up to `step`; those of a plain `trainer.train()` are not touched."""
+    marked = [p for p in _checkpoints(folder) if (p / WHOLE).exists() and _step(p) <= step]
+    spoiled = [p for p in _checkpoints(folder) if p not in marked and {WHOLE, UNFINISHED} & set(os.listdir(p))]
+    for checkpoint in marked[:-KEEP] + spoiled:
+        _remove(checkpoint)
+    for leftover in folder.glob("removed-checkpoint-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Moves it out of the way first, so that a kill leaves no checkpoint that lacks some of its files."""
+    removed = checkpoint.with_name(f"removed-{checkpoint.name}")
+    shutil.rmtree(removed, ignore_errors=True)
+    os.replace(checkpoint, removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """The libraries wrap the system's error in several kinds of their own, torch's says "unexpected pos"."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error).lower() for words in ("no space left", "os error 28", "unexpected pos"))
+
+
+def _full_disk_words(trainer, folder: Path) -> str:
+    kept = last_whole_checkpoint(folder)
+    return (
+        f"The disk is full: checkpoint {trainer.state.global_step} could not be written to {folder.resolve()} "
+        f"({shutil.disk_usage(folder).free / 1e6:,.0f} MB free). Make room there, then call resume_training(trainer); "
+        + (f"{kept.name} is whole, and it goes on from there." if kept else "there is no earlier checkpoint.")
+    )

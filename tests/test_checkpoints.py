@@ -1,0 +1,352 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from kill_runs import KINDS, result, save_tiny_model, tiny_rows, tiny_trainer
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTTrainer
+
+from helper.checkpoints import (
+    LOCK,
+    UNFINISHED,
+    WHOLE,
+    checkpoint_fault,
+    checkpoint_settings,
+    last_whole_checkpoint,
+    resume_training,
+    run_description,
+    run_lock,
+)
+from helper.live import LiveLog
+
+
+class AtStep(TrainerCallback):
+    """Calls a function at the end of one step."""
+
+    def __init__(self, step, what):
+        self.step, self.what = step, what
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.what()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def make(kind, tiny, folder, what=None, step=3, **changes):
+    if kind == "grpo":
+        changes = {"rows": tiny_rows(kind)[:3], **changes}  # an epoch of three steps
+    trainer = tiny_trainer(kind, tiny, folder, **changes)
+    if what:
+        trainer.add_callback(AtStep(step, what))
+    return trainer
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).glob("checkpoint-*"))
+
+
+def uninterrupted(kind, tiny, folder, **changes):
+    trainer = make(kind, tiny, folder, **changes)
+    trainer.train()
+    return result(trainer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [3, 5])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, step, tiny, tmp_path, capsys):
+    expected = uninterrupted(kind, tiny, tmp_path / "whole")
+    folder = tmp_path / "run"
+    stopped = make(kind, tiny, folder, interrupt, step)
+    capsys.readouterr()
+    assert resume_training(stopped) is False
+    printed = capsys.readouterr().out
+    assert f"No checkpoint yet in {folder}: starting at step 0" in printed
+    assert f"Interrupted after step {step} of 6. The model is back at step {step - 1}" in printed
+    assert not stopped.model.training and all(p.grad is None for p in stopped.model.parameters())
+    saved = AutoModelForCausalLM.from_pretrained(folder / f"checkpoint-{step - 1}")
+    for ours, theirs in zip(stopped.model.parameters(), saved.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    torch.rand(7)  # other random numbers, as in another process
+    resumed = make(kind, tiny, folder)
+    assert resume_training(resumed) is True
+    assert f"Going on from checkpoint-{step - 1}, step {step - 1} of 6." in capsys.readouterr().out
+    assert result(resumed) == expected and len(expected["losses"]) == 6
+    assert names(folder) == ["checkpoint-4", "checkpoint-6"] and not (folder / LOCK).exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_trainer_goes_on_too(kind, tiny, tmp_path):
+    expected = uninterrupted(kind, tiny, tmp_path / "whole")
+    trainer = make(kind, tiny, tmp_path / "run", interrupt)
+    resume_training(trainer)
+    trainer.remove_callback(AtStep)
+    assert resume_training(trainer) and result(trainer) == expected
+    live = next(c for c in trainer.callback_handler.callbacks if isinstance(c, LiveLog))
+    assert live.table()["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_ctrl_c_ends_the_step_and_saves(tiny, tmp_path, capsys):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make("sft", tiny, tmp_path / "run", press_ctrl_c)
+    assert resume_training(trainer) is False
+    assert signal.getsignal(signal.SIGINT) is before and not trainer.model.training
+    assert "Stopped after step 3 of 6 and saved." in capsys.readouterr().out
+    assert names(tmp_path / "run") == ["checkpoint-2", "checkpoint-3"]
+    resumed = make("sft", tiny, tmp_path / "run")
+    assert resume_training(resumed) and result(resumed) == expected
+
+
+def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path, capsys):
+    def press_twice():
+        press_ctrl_c()
+        press_ctrl_c()
+
+    assert resume_training(make("sft", tiny, tmp_path, press_twice)) is False
+    assert "Interrupted after step 3 of 6. The model is back at step 2" in capsys.readouterr().out
+
+
+def test_grpo_stops_where_its_samples_are_used_up(tiny, tmp_path):
+    changes = {"num_iterations": 2, "gradient_accumulation_steps": 2, "steps_per_generation": 4, "max_steps": 9}
+    changes["rows"] = tiny_rows("grpo")
+    expected = uninterrupted("grpo", tiny, tmp_path / "whole", **changes)
+    trainer = make("grpo", tiny, tmp_path / "run", press_ctrl_c, every=3, **changes)
+    assert not resume_training(trainer)
+    assert names(tmp_path / "run") == ["checkpoint-4"]  # samples for 4 optimiser steps, wanted at 3
+    resumed = make("grpo", tiny, tmp_path / "run", every=3, **changes)
+    assert resume_training(resumed) and result(resumed) == expected
+
+
+def test_lora_goes_on_too(tiny, tmp_path):
+    def lora(folder):
+        plain = make("sft", tiny, folder, max_steps=4)
+        lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+        torch.manual_seed(0)
+        model, rows = AutoModelForCausalLM.from_pretrained(tiny), tiny_rows("sft")
+        return SFTTrainer(
+            model=model, args=plain.args, train_dataset=plain.train_dataset.from_list(rows), peft_config=lora,
+            processing_class=AutoTokenizer.from_pretrained(tiny),
+        )  # fmt: skip
+
+    whole = lora(tmp_path / "whole")
+    whole.train()
+    stopped = lora(tmp_path / "run")
+    stopped.add_callback(AtStep(3, interrupt))
+    assert not resume_training(stopped)
+    for _ in range(2):  # the second one finds it finished
+        resumed = lora(tmp_path / "run")
+        assert resume_training(resumed) and result(resumed) == result(whole)
+
+
+def test_a_finished_run_is_loaded_with_its_log(tiny, tmp_path, capsys):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    assert resume_training(make("sft", tiny, tmp_path / "run"))
+    again = make("sft", tiny, tmp_path / "run", interrupt, step=7)
+    assert resume_training(again) and result(again) == expected
+    assert "finished already" in capsys.readouterr().out
+    live = next(c for c in again.callback_handler.callbacks if isinstance(c, LiveLog))
+    assert live.table()["loss"].tolist() == expected["losses"]
+
+
+def spoil_missing(checkpoint):
+    (checkpoint / "optimizer.pt").unlink()
+    return "optimizer.pt is missing"
+
+
+def spoil_short(checkpoint):
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    return "model.safetensors has 1,000 bytes in place of"
+
+
+def spoil_changed(checkpoint):
+    path = checkpoint / "optimizer.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return "the contents of optimizer.pt have changed"
+
+
+def spoil_unfinished(checkpoint):
+    (checkpoint / WHOLE).unlink()
+    (checkpoint / UNFINISHED).touch()
+    return "stopped while it was written"
+
+
+@pytest.mark.parametrize("spoil", [spoil_missing, spoil_short, spoil_changed, spoil_unfinished])
+def test_a_spoiled_checkpoint_is_skipped_and_named(spoil, tiny, tmp_path, capsys):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    resume_training(make("sft", tiny, tmp_path / "run", interrupt, step=5))
+    fault = spoil(tmp_path / "run" / "checkpoint-4")
+    resumed = make("sft", tiny, tmp_path / "run")
+    capsys.readouterr()
+    assert resume_training(resumed)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
+    assert len(lines) == 1 and lines[0].startswith("checkpoint-4 is skipped") and fault in lines[0]
+    assert result(resumed) == expected
+    assert [checkpoint_fault(tmp_path / "run" / name) for name in names(tmp_path / "run")] == [None, None]
+
+
+def test_checkpoints_of_a_plain_run_are_named_and_left_alone(tiny, tmp_path, capsys):
+    make("sft", tiny, tmp_path, max_steps=2).train()
+    assert last_whole_checkpoint(tmp_path) is None
+    assert f"checkpoint-2 is skipped, it is not whole: it has no {WHOLE}" in capsys.readouterr().out
+    assert resume_training(make("sft", tiny, tmp_path, every=3))
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-3", "checkpoint-6"]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"learning_rate": 2e-3}, "learning_rate: 0.001 there, 0.002 here"),
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"rows": tiny_rows("sft")[:-1]}, "rows of data: 14 there, 13 here"),
+        ({"rows": tiny_rows("sft")[1:] + tiny_rows("sft")[:1]}, "first and last row: "),
+        ({"max_steps": 8}, "max_steps: 6 there, 8 here"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(changes, words, tiny, tmp_path):
+    resume_training(make("sft", tiny, tmp_path, interrupt))
+    other = tiny_trainer("sft", tiny, tmp_path, **changes)
+    with pytest.raises(ValueError, match="is of another run") as error:
+        resume_training(other)
+    assert words in str(error.value) and str(error.value).count(" there, ") == 1
+    assert not (tmp_path / LOCK).exists() and names(tmp_path) == ["checkpoint-2"]
+    assert resume_training(other, resume=False) and names(tmp_path)[-1] in ("checkpoint-6", "checkpoint-8")
+
+
+def test_another_model_is_refused(tiny, tmp_path):
+    resume_training(make("sft", tiny, tmp_path / "run", interrupt))
+    with pytest.raises(ValueError, match="model: .* there, other here"):
+        resume_training(make("sft", save_tiny_model(tmp_path / "other"), tmp_path / "run"))
+
+
+def test_what_is_only_shown_or_stored_makes_no_other_run(tiny, tmp_path):
+    one = run_description(tiny_trainer("grpo", tiny, tmp_path / "a"))
+    two = run_description(tiny_trainer("grpo", tiny, tmp_path / "b", every=3, logging_steps=5))
+    assert one == two and one["reward functions"] == ["length_reward"] and one["learning_rate"] == 1e-3
+
+
+def test_without_a_checkpoint_a_trained_model_is_not_taken_for_a_fresh_one(tiny, tmp_path, capsys):
+    trainer = make("sft", tiny, tmp_path, interrupt, step=1)
+    assert not resume_training(trainer)
+    assert "There is no checkpoint yet, so load the model" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="trained for 1 steps already"):
+        resume_training(trainer)
+
+
+def test_starting_anew_with_a_trained_model_is_refused_before_anything_is_removed(tiny, tmp_path):
+    trainer = make("sft", tiny, tmp_path, interrupt)
+    resume_training(trainer)
+    with pytest.raises(RuntimeError, match="trained for 3 steps"):
+        resume_training(trainer, resume=False)
+    assert names(tmp_path) == ["checkpoint-2"]
+
+
+def test_settings_without_checkpoints_are_refused(tiny, tmp_path):
+    for changes in ({"save_strategy": "no"}, {"save_total_limit": 1}, {"save_only_model": True}):
+        with pytest.raises(ValueError, match="checkpoint_settings"):
+            resume_training(make("sft", tiny, tmp_path, **changes))
+    with pytest.raises(ValueError, match="every 0 steps"):
+        checkpoint_settings(0)
+
+
+def write_lock(folder, pid, started):
+    (folder / LOCK).write_text(json.dumps({"pid": pid, "started": started}))
+
+
+def test_a_second_process_on_the_same_run_is_refused(tmp_path):
+    parent = psutil.Process(os.getppid())
+    write_lock(tmp_path, parent.pid, parent.create_time())
+    with pytest.raises(RuntimeError, match=f"Process {parent.pid} is training in"), run_lock(tmp_path):
+        pass
+    assert (tmp_path / LOCK).exists()
+
+
+def test_a_stale_lock_is_taken_over(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    parent = psutil.Process(os.getppid())
+    for pid, started in [(dead.pid, 0.0), (parent.pid, parent.create_time() - 100)]:
+        write_lock(tmp_path, pid, started)
+        with run_lock(tmp_path):
+            assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+        assert not (tmp_path / LOCK).exists()
+    (tmp_path / LOCK).write_text("")
+    with run_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),  # torch.save
+    ],
+)
+def test_a_full_disk_is_named_and_costs_no_whole_checkpoint(error, tiny, tmp_path, monkeypatch):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    save = torch.save
+
+    def full(what, path, *args, **kwargs):
+        if "checkpoint-4" in str(path):
+            raise error
+        save(what, path, *args, **kwargs)
+
+    trainer = make("sft", tiny, tmp_path / "run")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="The disk is full") as raised:
+        patched.setattr(torch, "save", full)
+        resume_training(trainer)
+    assert raised.value.errno == errno.ENOSPC and str(tmp_path / "run") in str(raised.value)
+    assert "checkpoint-2 is whole" in str(raised.value)
+    assert names(tmp_path / "run") == ["checkpoint-2"] and not (tmp_path / "run" / LOCK).exists()
+    assert resume_training(trainer) and result(trainer) == expected
+
+
+def test_too_few_rows_for_one_batch_are_named(tiny, tmp_path):
+    trainer = make("grpo", tiny, tmp_path, steps_per_generation=4, gradient_accumulation_steps=4)
+    with pytest.raises(ValueError, match="No step was made"):  # the library ends without a word
+        resume_training(trainer)
+
+
+def test_other_errors_are_passed_on(tiny, tmp_path):
+    def fail():
+        raise RuntimeError("something else")
+
+    trainer = make("sft", tiny, tmp_path, fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        resume_training(trainer)
+    assert not (tmp_path / LOCK).exists() and names(tmp_path) == ["checkpoint-2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the children are forked")
+def test_real_kills(tmp_path):
+    script = Path(__file__).with_name("kill_runs.py")
+    command = [sys.executable, str(script), "--kills", "3", "--seed", "5"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=script.parent.parent,
+        env={**os.environ, "PYTHONPATH": str(script.parent.parent), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills: every run ended as the uninterrupted one" in done.stdout
