@@ -82,7 +82,7 @@ def failure(name: str, notebook, index: int, reason: str) -> str:
     """
     cell = notebook.cells[index]
     raised = [output for output in cell.get("outputs", []) if output.output_type == "error"]
-    if raised:
+    if raised and raised[-1].ename != "KeyboardInterrupt":  # which is the runner's own, at the time limit
         reason = f"{raised[-1].ename}: {raised[-1].evalue}"
     first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
     where = f"{name}, cell {index + 1} of {len(notebook.cells)} ({first[:60]})"

@@ -7,7 +7,8 @@ Left out on purpose: TRL (each lesson imports its trainer in full view), and any
 
 from helper import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
 
-from helper.answers import answers_match, extract_answer, extract_boxed, extract_gold
+from helper.answers import answers_match, extract_answer, extract_boxed, extract_gold, hard_answer_cases
+from helper.checkpoints import TrainingStopped, checkpoint_settings, resume_training
 from helper.converters import (
     from_alpaca,
     from_output_pairs,
@@ -19,6 +20,7 @@ from helper.converters import (
     to_sharegpt,
 )
 from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
+from helper.environment import check_environment
 from helper.evaluation import (
     accuracy_table,
     compare,
@@ -36,10 +38,13 @@ from helper.generation import (
     next_token_table,
     test_model_with_questions,
 )
+from helper.graders import grade
+from helper.guards import add_alarms, check_chat_template, check_reward, check_trained_end, guard_reward
 from helper.live import LiveLog, watch
 from helper.models import (
     bf16_is_fast,
     choose_device,
+    end_of_turn_id,
     load_model_and_tokenizer,
     output_folder,
     project_folder,
@@ -67,14 +72,22 @@ from helper.validation import validate_completions, validate_messages, validate_
 
 __all__ = [
     "LiveLog",
+    "TrainingStopped",
     "accuracy_table",
+    "add_alarms",
     "answers_match",
     "bf16_is_fast",
     "boxed_format_reward",
+    "check_chat_template",
+    "check_environment",
+    "check_reward",
+    "check_trained_end",
+    "checkpoint_settings",
     "choose_device",
     "compare",
     "complete_text",
     "display_dataset",
+    "end_of_turn_id",
     "evaluate",
     "extract_answer",
     "extract_boxed",
@@ -86,8 +99,11 @@ __all__ = [
     "from_scores",
     "from_sharegpt",
     "generate_responses",
+    "grade",
     "graded_reward",
+    "guard_reward",
     "hackable_reward",
+    "hard_answer_cases",
     "load_course_dataset",
     "load_model_and_tokenizer",
     "load_suite",
@@ -107,6 +123,7 @@ __all__ = [
     "project_folder",
     "random_reward",
     "read_jsonl",
+    "resume_training",
     "reward_func",
     "save_scoreboard",
     "scoreboard",

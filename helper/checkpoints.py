@@ -1,7 +1,8 @@
 """Interruption: a training run that was stopped, killed or cut off goes on from its last whole checkpoint.
 
 `**checkpoint_settings(every=50)` stands in the trainer's config, `resume_training(trainer)` in the place of
-`trainer.train()`. The library writes a checkpoint's files one by one, so a kill may leave half of them: a
+`trainer.train()`. Checkpoints are there to go on from, so a run that reached its end removes its own: the next one
+starts anew. The library writes a checkpoint's files one by one, so a kill may leave half of them: a
 checkpoint counts as whole when the list of its files (`whole.json`, written last) agrees with what lies there.
 Left out on purpose: several processes or machines on one run, `load_best_model_at_end`, and whatever the
 library keeps in no checkpoint (a reference model that moves, a reward function's own memory).
@@ -31,6 +32,16 @@ NOT_OF_THE_RUN = (
 )  # fmt: skip
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """Training was interrupted; the message says at which step, and how to go on.
+
+    In Jupyter the message alone is shown, and the cells waiting behind this one are not run.
+    """
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it in place of the traceback
+        return [str(self)]
+
+
 def checkpoint_settings(every: int) -> dict:
     """Settings for the trainer's config: a checkpoint each `every` steps, `SFTConfig(**checkpoint_settings(50), ...)`.
 
@@ -41,14 +52,15 @@ def checkpoint_settings(every: int) -> dict:
     return {"save_strategy": "steps", "save_steps": every, "save_total_limit": None, "save_only_model": False}
 
 
-def resume_training(trainer, resume: bool = True) -> bool:
-    """`trainer.train()`, going on from the last whole checkpoint in the run's folder; whether it reached its end.
+def resume_training(trainer, resume: bool = True) -> None:
+    """`trainer.train()`, going on from the last whole checkpoint in the run's folder, if one is there.
 
-    One line says where it starts. Ctrl-C (in Jupyter: ■) ends the step, saves and returns False; a second one stops
-    at once. `resume=False` removes the folder's checkpoints and starts at step 0.
+    One line says where it starts. At the end the run's checkpoints are removed. Ctrl-C (in Jupyter: ■) ends the step,
+    saves and raises TrainingStopped; a second one stops at once. `resume=False` removes the folder's checkpoints and
+    starts at step 0.
     Raises ValueError (the checkpoint is of another run, the config has no `checkpoint_settings`, the data has not one
-    batch), RuntimeError (another process trains in this folder, or the model has moved and there is no checkpoint to
-    go back to) and OSError (the disk is full; the last whole checkpoint stays).
+    batch), RuntimeError (another process trains in this folder, or the model has been trained already and there is no
+    checkpoint to go back to) and OSError (the disk is full; the last whole checkpoint stays).
     """
     folder = Path(trainer.args.output_dir)
     _check_settings(trainer.args)
@@ -56,8 +68,9 @@ def resume_training(trainer, resume: bool = True) -> bool:
         checkpoint = _starting_point(trainer, folder, resume)
         if checkpoint and _step(checkpoint) >= _state(checkpoint).max_steps:
             _load_finished(trainer, checkpoint)
-            return True
-        return _train(trainer, folder, checkpoint)
+        else:
+            _train(trainer, folder, checkpoint)
+        _remove_all(folder)
 
 
 def last_whole_checkpoint(folder: str | Path) -> Path | None:
@@ -194,7 +207,7 @@ class Checkpoints(TrainerCallback):
             print("Stopping at the end of this step. Interrupt again to stop at once.", flush=True)
 
 
-def _train(trainer, folder: Path, checkpoint: Path | None) -> bool:
+def _train(trainer, folder: Path, checkpoint: Path | None) -> None:
     marks = Checkpoints(folder, run_description(trainer), _steps_between(trainer))
     _forget_unfinished_step(trainer)
     trainer.add_callback(marks)
@@ -202,8 +215,7 @@ def _train(trainer, folder: Path, checkpoint: Path | None) -> bool:
         with marks.catching_interrupts():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
-        _stopped_within_a_step(trainer, folder)
-        return False
+        raise TrainingStopped(_stopped_within_a_step(trainer, folder)) from None
     except Exception as error:
         if not _disk_is_full(error):
             raise
@@ -211,14 +223,13 @@ def _train(trainer, folder: Path, checkpoint: Path | None) -> bool:
         raise OSError(errno.ENOSPC, _full_disk_words(trainer, folder)) from error
     finally:
         trainer.remove_callback(marks)
+        trainer.model.trained_steps = trainer.state.global_step
     step, steps = trainer.state.global_step, trainer.state.max_steps
     if step == 0:
         raise ValueError("No step was made: the data set has too few rows for one batch (in GRPO: of all its prompts).")
     if marks.stopping and step < steps:
         trainer.model.eval()
-        print(f"Stopped after step {step} of {steps} and saved. `resume_training(trainer)` goes on from there.")
-        return False
-    return True
+        raise TrainingStopped(f"Stopped after step {step} of {steps} and saved. Run this cell again to go on from there.")
 
 
 def _check_settings(args) -> None:
@@ -231,10 +242,12 @@ def _starting_point(trainer, folder: Path, resume: bool) -> Path | None:
     """The checkpoint to go on from, None for step 0; prints which, and refuses one of another run."""
     checkpoint = last_whole_checkpoint(folder) if resume else None
     if checkpoint is None:
-        if trainer.state.global_step > 0:
+        steps = max(trainer.state.global_step, getattr(trainer.model, "trained_steps", 0))
+        if steps > 0:
             raise RuntimeError(
-                f"The model has been trained for {trainer.state.global_step} steps already, so step 0 would not be that of "
-                "the model you loaded: run the cells that load the model and make the trainer again."
+                f"This model has been trained for {steps} steps already, so step 0 would not be that of the model you "
+                "loaded: run the cells that load the model and make the trainer again. (To train it further on purpose: "
+                "trainer.train().)"
             )
         for old in [] if resume else _checkpoints(folder):
             _remove(old)
@@ -260,19 +273,19 @@ def _load_finished(trainer, checkpoint: Path) -> None:
     handler = trainer.callback_handler
     handler.on_train_begin(trainer.args, trainer.state, trainer.control)  # for the progress line and its table
     handler.on_train_end(trainer.args, trainer.state, trainer.control)
-    print("The run was finished already: its model is loaded. resume_training(trainer, resume=False) starts anew.")
+    print("The run had reached its end when it was stopped: its model is loaded.")
 
 
-def _stopped_within_a_step(trainer, folder: Path) -> None:
+def _stopped_within_a_step(trainer, folder: Path) -> str:
     """After KeyboardInterrupt, which may come between two weights: back to weights that belong together."""
     step, checkpoint = trainer.state.global_step, last_whole_checkpoint(folder)
     words = "There is no checkpoint yet, so load the model and make the trainer again to start anew."
     if checkpoint:
         trainer._load_from_checkpoint(str(checkpoint))
-        words = f"The model is back at step {_step(checkpoint)}; `resume_training(trainer)` goes on from there."
+        words = f"The model is back at step {_step(checkpoint)}. Run this cell again to go on from there."
     trainer.model.zero_grad()
     trainer.model.eval()
-    print(f"Interrupted after step {step} of {trainer.state.max_steps}. {words}")
+    return f"Interrupted after step {step} of {trainer.state.max_steps}. {words}"
 
 
 def _steps_between(trainer) -> int:
@@ -330,6 +343,18 @@ def _remove_old(folder: Path, step: int) -> None:
     spoiled = [p for p in _checkpoints(folder) if p not in marked and {WHOLE, UNFINISHED} & set(os.listdir(p))]
     for checkpoint in marked[:-KEEP] + spoiled:
         _remove(checkpoint)
+    _remove_leftovers(folder)
+
+
+def _remove_all(folder: Path) -> None:
+    """Removes the marked checkpoints, the last one last: after a kill in between, it still says that the run is over."""
+    for checkpoint in _checkpoints(folder):
+        if {WHOLE, UNFINISHED} & set(os.listdir(checkpoint)):
+            _remove(checkpoint)
+    _remove_leftovers(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
     for leftover in folder.glob("removed-checkpoint-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

@@ -23,7 +23,13 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from helper.checkpoints import checkpoint_fault, checkpoint_settings, last_whole_checkpoint, resume_training
+from helper.checkpoints import (
+    TrainingStopped,
+    checkpoint_fault,
+    checkpoint_settings,
+    last_whole_checkpoint,
+    resume_training,
+)
 from helper.live import watch
 
 KINDS = ("sft", "dpo", "grpo")
@@ -95,10 +101,13 @@ def start_child(kind: str, model_folder: Path, folder: Path) -> tuple[int, int]:
         sys.stdout = open(folder.with_suffix(".log"), "a")
         trainer = tiny_trainer(kind, model_folder, folder, STEPS)
         os.write(writer, b"!")
-        if resume_training(trainer):
-            unfinished = folder.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(result(trainer)))
-            os.replace(unfinished, folder.with_suffix(".json"))
+        resume_training(trainer)
+        unfinished = folder.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(result(trainer)))
+        os.replace(unfinished, folder.with_suffix(".json"))
+        code = 0
+    except TrainingStopped as stopped:
+        print(stopped)
         code = 0
     except KeyboardInterrupt:
         code = INTERRUPTED_OUTSIDE

@@ -18,7 +18,7 @@ from helper.checkpoints import (
     LOCK,
     UNFINISHED,
     WHOLE,
-    checkpoint_fault,
+    TrainingStopped,
     checkpoint_settings,
     last_whole_checkpoint,
     resume_training,
@@ -61,8 +61,23 @@ def make(kind, tiny, folder, what=None, step=3, **changes):
     return trainer
 
 
+def train(trainer, **kwargs):
+    """Whether it reached its end."""
+    try:
+        resume_training(trainer, **kwargs)
+        return True
+    except TrainingStopped as stopped:
+        print(stopped)
+        return False
+
+
 def names(folder):
     return sorted(path.name for path in Path(folder).glob("checkpoint-*"))
+
+
+def left(folder):
+    """What a run leaves in its folder, beside TRL's model card."""
+    return [path.name for path in Path(folder).iterdir() if path.name != "README.md"]
 
 
 def uninterrupted(kind, tiny, folder, **changes):
@@ -78,7 +93,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, step, tiny, tmp_p
     folder = tmp_path / "run"
     stopped = make(kind, tiny, folder, interrupt, step)
     capsys.readouterr()
-    assert resume_training(stopped) is False
+    assert train(stopped) is False
     printed = capsys.readouterr().out
     assert f"No checkpoint yet in {folder}: starting at step 0" in printed
     assert f"Interrupted after step {step} of 6. The model is back at step {step - 1}" in printed
@@ -88,19 +103,19 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, step, tiny, tmp_p
         assert torch.equal(ours, theirs)
     torch.rand(7)  # other random numbers, as in another process
     resumed = make(kind, tiny, folder)
-    assert resume_training(resumed) is True
+    assert train(resumed) is True
     assert f"Going on from checkpoint-{step - 1}, step {step - 1} of 6." in capsys.readouterr().out
     assert result(resumed) == expected and len(expected["losses"]) == 6
-    assert names(folder) == ["checkpoint-4", "checkpoint-6"] and not (folder / LOCK).exists()
+    assert left(folder) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_trainer_goes_on_too(kind, tiny, tmp_path):
     expected = uninterrupted(kind, tiny, tmp_path / "whole")
     trainer = make(kind, tiny, tmp_path / "run", interrupt)
-    resume_training(trainer)
+    train(trainer)
     trainer.remove_callback(AtStep)
-    assert resume_training(trainer) and result(trainer) == expected
+    assert train(trainer) and result(trainer) == expected
     live = next(c for c in trainer.callback_handler.callbacks if isinstance(c, LiveLog))
     assert live.table()["step"].tolist() == [1, 2, 3, 4, 5, 6]
 
@@ -109,12 +124,12 @@ def test_ctrl_c_ends_the_step_and_saves(tiny, tmp_path, capsys):
     expected = uninterrupted("sft", tiny, tmp_path / "whole")
     before = signal.getsignal(signal.SIGINT)
     trainer = make("sft", tiny, tmp_path / "run", press_ctrl_c)
-    assert resume_training(trainer) is False
+    assert train(trainer) is False
     assert signal.getsignal(signal.SIGINT) is before and not trainer.model.training
     assert "Stopped after step 3 of 6 and saved." in capsys.readouterr().out
     assert names(tmp_path / "run") == ["checkpoint-2", "checkpoint-3"]
     resumed = make("sft", tiny, tmp_path / "run")
-    assert resume_training(resumed) and result(resumed) == expected
+    assert train(resumed) and result(resumed) == expected
 
 
 def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path, capsys):
@@ -122,7 +137,7 @@ def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path, capsys):
         press_ctrl_c()
         press_ctrl_c()
 
-    assert resume_training(make("sft", tiny, tmp_path, press_twice)) is False
+    assert train(make("sft", tiny, tmp_path, press_twice)) is False
     assert "Interrupted after step 3 of 6. The model is back at step 2" in capsys.readouterr().out
 
 
@@ -131,41 +146,61 @@ def test_grpo_stops_where_its_samples_are_used_up(tiny, tmp_path):
     changes["rows"] = tiny_rows("grpo")
     expected = uninterrupted("grpo", tiny, tmp_path / "whole", **changes)
     trainer = make("grpo", tiny, tmp_path / "run", press_ctrl_c, every=3, **changes)
-    assert not resume_training(trainer)
+    assert not train(trainer)
     assert names(tmp_path / "run") == ["checkpoint-4"]  # samples for 4 optimiser steps, wanted at 3
     resumed = make("grpo", tiny, tmp_path / "run", every=3, **changes)
-    assert resume_training(resumed) and result(resumed) == expected
+    assert train(resumed) and result(resumed) == expected
+
+
+def make_lora(tiny, folder):
+    plain = make("sft", tiny, folder, max_steps=4)
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(0)
+    model, rows = AutoModelForCausalLM.from_pretrained(tiny), tiny_rows("sft")
+    return SFTTrainer(
+        model=model, args=plain.args, train_dataset=plain.train_dataset.from_list(rows), peft_config=lora,
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+    )  # fmt: skip
 
 
 def test_lora_goes_on_too(tiny, tmp_path):
-    def lora(folder):
-        plain = make("sft", tiny, folder, max_steps=4)
-        lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
-        torch.manual_seed(0)
-        model, rows = AutoModelForCausalLM.from_pretrained(tiny), tiny_rows("sft")
-        return SFTTrainer(
-            model=model, args=plain.args, train_dataset=plain.train_dataset.from_list(rows), peft_config=lora,
-            processing_class=AutoTokenizer.from_pretrained(tiny),
-        )  # fmt: skip
-
-    whole = lora(tmp_path / "whole")
+    whole = make_lora(tiny, tmp_path / "whole")
     whole.train()
-    stopped = lora(tmp_path / "run")
+    stopped = make_lora(tiny, tmp_path / "run")
     stopped.add_callback(AtStep(3, interrupt))
-    assert not resume_training(stopped)
-    for _ in range(2):  # the second one finds it finished
-        resumed = lora(tmp_path / "run")
-        assert resume_training(resumed) and result(resumed) == result(whole)
+    assert not train(stopped)
+    resumed = make_lora(tiny, tmp_path / "run")
+    assert train(resumed) and result(resumed) == result(whole)
 
 
-def test_a_finished_run_is_loaded_with_its_log(tiny, tmp_path, capsys):
-    expected = uninterrupted("sft", tiny, tmp_path / "whole")
-    assert resume_training(make("sft", tiny, tmp_path / "run"))
-    again = make("sft", tiny, tmp_path / "run", interrupt, step=7)
-    assert resume_training(again) and result(again) == expected
-    assert "finished already" in capsys.readouterr().out
-    live = next(c for c in again.callback_handler.callbacks if isinstance(c, LiveLog))
-    assert live.table()["loss"].tolist() == expected["losses"]
+@pytest.mark.parametrize("kind", ["sft", "lora"])
+def test_a_run_stopped_after_its_last_step_is_loaded_with_its_log(kind, tiny, tmp_path, capsys, monkeypatch):
+    make_one = {"sft": lambda folder: make("sft", tiny, folder), "lora": lambda folder: make_lora(tiny, folder)}[kind]
+    whole = make_one(tmp_path / "whole")
+    whole.train()
+    with monkeypatch.context() as patched:
+        patched.setattr("helper.checkpoints._remove_all", interrupt)
+        with pytest.raises(TypeError):  # it is called with a folder
+            resume_training(make_one(tmp_path / "run"))
+    again = make_one(tmp_path / "run")
+    again.add_callback(AtStep(7, interrupt))
+    assert train(again) and result(again) == result(whole)
+    assert "had reached its end" in capsys.readouterr().out and left(tmp_path / "run") == []
+    if kind == "sft":
+        live = next(c for c in again.callback_handler.callbacks if isinstance(c, LiveLog))
+        assert live.table()["loss"].tolist() == result(whole)["losses"]
+
+
+def test_the_next_run_starts_anew_and_a_trained_model_is_refused(tiny, tmp_path, capsys):
+    first = make("sft", tiny, tmp_path)
+    assert train(first) and left(tmp_path) == []
+    second = make("sft", tiny, tmp_path)
+    assert train(second) and capsys.readouterr().out.count("starting at step 0") == 2
+    assert result(first) == result(second)
+    third = make("sft", tiny, tmp_path)
+    third.model.trained_steps = first.model.trained_steps  # as when a trainer is made again for the same model
+    with pytest.raises(RuntimeError, match="trained for 6 steps already"):
+        resume_training(third)
 
 
 def spoil_missing(checkpoint):
@@ -196,23 +231,22 @@ def spoil_unfinished(checkpoint):
 @pytest.mark.parametrize("spoil", [spoil_missing, spoil_short, spoil_changed, spoil_unfinished])
 def test_a_spoiled_checkpoint_is_skipped_and_named(spoil, tiny, tmp_path, capsys):
     expected = uninterrupted("sft", tiny, tmp_path / "whole")
-    resume_training(make("sft", tiny, tmp_path / "run", interrupt, step=5))
+    train(make("sft", tiny, tmp_path / "run", interrupt, step=5))
     fault = spoil(tmp_path / "run" / "checkpoint-4")
     resumed = make("sft", tiny, tmp_path / "run")
     capsys.readouterr()
-    assert resume_training(resumed)
+    assert train(resumed)
     lines = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
     assert len(lines) == 1 and lines[0].startswith("checkpoint-4 is skipped") and fault in lines[0]
-    assert result(resumed) == expected
-    assert [checkpoint_fault(tmp_path / "run" / name) for name in names(tmp_path / "run")] == [None, None]
+    assert result(resumed) == expected and left(tmp_path / "run") == []
 
 
 def test_checkpoints_of_a_plain_run_are_named_and_left_alone(tiny, tmp_path, capsys):
     make("sft", tiny, tmp_path, max_steps=2).train()
     assert last_whole_checkpoint(tmp_path) is None
     assert f"checkpoint-2 is skipped, it is not whole: it has no {WHOLE}" in capsys.readouterr().out
-    assert resume_training(make("sft", tiny, tmp_path, every=3))
-    assert names(tmp_path) == ["checkpoint-2", "checkpoint-3", "checkpoint-6"]
+    assert train(make("sft", tiny, tmp_path, every=3))
+    assert names(tmp_path) == ["checkpoint-2"]
 
 
 @pytest.mark.parametrize(
@@ -226,17 +260,17 @@ def test_checkpoints_of_a_plain_run_are_named_and_left_alone(tiny, tmp_path, cap
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(changes, words, tiny, tmp_path):
-    resume_training(make("sft", tiny, tmp_path, interrupt))
+    train(make("sft", tiny, tmp_path, interrupt))
     other = tiny_trainer("sft", tiny, tmp_path, **changes)
     with pytest.raises(ValueError, match="is of another run") as error:
         resume_training(other)
-    assert words in str(error.value) and str(error.value).count(" there, ") == 1
+    assert words in str(error.value) and str(error.value).count(" there, ") <= 2  # without the last row, another is the last
     assert not (tmp_path / LOCK).exists() and names(tmp_path) == ["checkpoint-2"]
-    assert resume_training(other, resume=False) and names(tmp_path)[-1] in ("checkpoint-6", "checkpoint-8")
+    assert train(other, resume=False) and names(tmp_path) == []
 
 
 def test_another_model_is_refused(tiny, tmp_path):
-    resume_training(make("sft", tiny, tmp_path / "run", interrupt))
+    train(make("sft", tiny, tmp_path / "run", interrupt))
     with pytest.raises(ValueError, match="model: .* there, other here"):
         resume_training(make("sft", save_tiny_model(tmp_path / "other"), tmp_path / "run"))
 
@@ -249,7 +283,7 @@ def test_what_is_only_shown_or_stored_makes_no_other_run(tiny, tmp_path):
 
 def test_without_a_checkpoint_a_trained_model_is_not_taken_for_a_fresh_one(tiny, tmp_path, capsys):
     trainer = make("sft", tiny, tmp_path, interrupt, step=1)
-    assert not resume_training(trainer)
+    assert not train(trainer)
     assert "There is no checkpoint yet, so load the model" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="trained for 1 steps already"):
         resume_training(trainer)
@@ -257,7 +291,7 @@ def test_without_a_checkpoint_a_trained_model_is_not_taken_for_a_fresh_one(tiny,
 
 def test_starting_anew_with_a_trained_model_is_refused_before_anything_is_removed(tiny, tmp_path):
     trainer = make("sft", tiny, tmp_path, interrupt)
-    resume_training(trainer)
+    train(trainer)
     with pytest.raises(RuntimeError, match="trained for 3 steps"):
         resume_training(trainer, resume=False)
     assert names(tmp_path) == ["checkpoint-2"]
@@ -321,7 +355,7 @@ def test_a_full_disk_is_named_and_costs_no_whole_checkpoint(error, tiny, tmp_pat
     assert raised.value.errno == errno.ENOSPC and str(tmp_path / "run") in str(raised.value)
     assert "checkpoint-2 is whole" in str(raised.value)
     assert names(tmp_path / "run") == ["checkpoint-2"] and not (tmp_path / "run" / LOCK).exists()
-    assert resume_training(trainer) and result(trainer) == expected
+    assert train(trainer) and result(trainer) == expected
 
 
 def test_too_few_rows_for_one_batch_are_named(tiny, tmp_path):

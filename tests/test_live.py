@@ -48,7 +48,7 @@ import time
 from types import SimpleNamespace as Some
 from helper.live import LiveLog
 live = LiveLog(seconds_between=0)
-live.on_train_begin(None, Some(global_step=0), None)
+live.on_train_begin(None, Some(global_step=0, log_history=[]), None)
 for step in range(1, 31):
     live.on_log(None, Some(global_step=step), None, logs={"loss": 1 / step, "reward": 0.5})
     live.on_step_end(None, Some(global_step=step, max_steps=30), None)

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -185,9 +186,10 @@ def test_jupyter_stays_on_this_machine_and_asks_for_its_token():
 
 
 def first_import(sources: list[str]) -> str:
-    """The first module that the cells of a notebook import."""
+    """The first module that the cells of a notebook import, Python's own aside."""
     nodes = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return (nodes[0].module if isinstance(nodes[0], ast.ImportFrom) else nodes[0].names[0].name) if nodes else ""
+    modules = [node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes]
+    return next((module for module in modules if module not in sys.stdlib_module_names), "")
 
 
 def test_lessons_turn_telemetry_off_before_the_libraries_read_the_setting():
