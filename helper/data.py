@@ -18,7 +18,6 @@ from pyarrow import ArrowException
 
 from helper.models import hub_is_reachable, project_folder
 from helper.validation import (  # noqa: F401  (lessons and older code look for them here)
-    ROLES,
     validate_completions,
     validate_messages,
     validate_preferences,
@@ -38,11 +37,13 @@ def load_course_dataset(
 
     `name`: "sprout-sft" and its like (data/sft/<split>.jsonl), a .jsonl file, or a Hub name; `revision`: a Hub
     branch, tag or commit (default: main).
-    Raises within seconds, with what to do: ValueError (a misspelt name, a broken row), FileNotFoundError
-    (no such file), ConnectionError (a Hub name and no network).
+    Raises within seconds, with what to do: ValueError (a misspelt name, a broken row, another kind of file),
+    FileNotFoundError (no such file), ConnectionError (a Hub name and no network).
     """
     path = _local_file(name, split)
     dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split, revision)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} leaves no rows: give a number from 1, or None for all of them.")
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
     return dataset
@@ -76,6 +77,10 @@ def _local_file(name: str, split: str) -> Path | None:
                 return path
         near = _near_file(paths)
         raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).{near}')
+    if any(path.is_file() for path in paths):
+        raise ValueError(
+            f'"{name}" is no .jsonl file. With pandas: table.to_json("rows.jsonl", orient="records", lines=True).'
+        )
     if "/" in name:
         return next((path for path in paths if any(path.glob("*.jsonl"))), None)  # a folder: read_jsonl says so
     folder = project_folder() / "data" / name.removeprefix("sprout-")

@@ -6,13 +6,14 @@ Left out on purpose: beam search, top-k and top-p, repetition penalties (also th
 speculative decoding, vLLM (lesson 10).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MethodType
 
 import pandas as pd
 import torch
 
 from helper.models import end_of_turn_id
+from helper.validation import ROLES
 
 
 def generate_responses(
@@ -33,8 +34,12 @@ def generate_responses(
     `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead
     of the two messages. `temperature` 0 is greedy. `num_samples` > 1 gives a list of that many answers for
     each question; it needs a temperature. `batch_size` counts rows generated together. Only the new text is
-    returned, stripped.
+    returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a prompt too long for the model).
     """
+    if not hasattr(tokenizer, "apply_chat_template"):
+        raise TypeError(
+            f"The second argument is a {type(tokenizer).__name__}, no tokenizer: first the model, then its tokenizer."
+        )
     conversations, single = _conversations(user_message, system_message, full_message)
     if num_samples > 1 and temperature <= 0:
         raise ValueError("num_samples > 1 needs a temperature above 0: greedy answers would all be the same.")
@@ -54,13 +59,31 @@ def _conversations(user_message, system_message, full_message) -> tuple[list[lis
     """The conversations to answer, and whether the caller gave a single one."""
     if (user_message is None) == (full_message is None):
         raise ValueError("Give either user_message or full_message.")
+    single = isinstance(user_message, str)
     if full_message is not None:
         single = bool(full_message) and isinstance(full_message[0], dict)
-        return ([full_message] if single else list(full_message)), single
-    single = isinstance(user_message, str)
-    system = [{"role": "system", "content": system_message}] if system_message else []
-    users = [user_message] if single else user_message
-    return [[*system, {"role": "user", "content": user}] for user in users], single
+        conversations = [full_message] if single else list(full_message)
+    elif single or isinstance(user_message, Iterable):
+        system = [{"role": "system", "content": system_message}] if system_message else []
+        users = [user_message] if single else user_message
+        conversations = [[*system, {"role": "user", "content": user}] for user in users]
+    else:
+        raise TypeError(f"user_message is a {type(user_message).__name__}: give a text or a list of texts.")
+    for number, conversation in enumerate(conversations):
+        _check_conversation(conversation, number)
+    return conversations, single
+
+
+def _check_conversation(conversation: list[dict], number: int) -> None:
+    if not isinstance(conversation, list) or not all(isinstance(message, dict) for message in conversation):
+        raise TypeError(f'Conversation {number} is no list of messages {{"role": ..., "content": ...}}.')
+    for message in conversation:
+        if message.get("role") not in ROLES:
+            raise ValueError(
+                f"Conversation {number}: the role is {message.get('role')!r}, and not one of {', '.join(ROLES)}."
+            )
+        if not isinstance(message.get("content"), str):
+            raise TypeError(f"Question {number} is a {type(message.get('content')).__name__}, and not a text.")
 
 
 def complete_text(
@@ -126,6 +149,7 @@ def generate_tokens(
     Rows of like length share a batch, so that little is padded. Ends at the end token or the template's end
     of turn.
     """
+    max_new_tokens = _fitting(model, prompts, max_new_tokens)
     stop_ids = stop_token_ids(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     new: list[list[int]] = [[] for _ in prompts]
@@ -139,6 +163,23 @@ def generate_tokens(
     finally:
         model.train(training)
     return new
+
+
+def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
+    """`max_new_tokens`, or as many as fit behind the longest prompt; ValueError where that leaves none."""
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens} asks for no token: give a number from 1.")
+    window = getattr(model.config, "max_position_embeddings", None)
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i])) if prompts else None
+    if window is None or longest is None:
+        return max_new_tokens
+    tokens = len(prompts[longest])
+    if tokens >= window:
+        raise ValueError(
+            f"Prompt {longest} has {tokens:,} tokens, and the model reads at most {window:,}, its answer included. "
+            "Shorten it, or split it."
+        )
+    return min(max_new_tokens, window - tokens)
 
 
 def stop_token_ids(model, tokenizer) -> list[int]:

@@ -181,3 +181,34 @@ def test_plain_text_begins_with_the_begin_token_where_there_is_one(tokenizer):
     assert text_ids(begun, "") == [begun.bos_token_id]
     begun.bos_token = None
     assert text_ids(begun, "A cat") == bare
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda m, t: generate_responses(m, t, 3), TypeError, "user_message is a int"),
+        (lambda m, t: generate_responses(m, t, ["Hi", None]), TypeError, "Question 1 is a NoneType"),
+        (lambda m, t: generate_responses(t, m, "Hi"), TypeError, "is no tokenizer: first comes the model"),
+        (
+            lambda m, t: generate_responses(m, t, full_message=[{"role": "usr", "content": "Hi"}]),
+            ValueError,
+            "role is 'usr'",
+        ),
+        (lambda m, t: generate_responses(m, t, full_message=["Hi"]), TypeError, "Conversation 0 is no list of messages"),
+        (lambda m, t: generate_responses(m, t, "Hi", max_new_tokens=0), ValueError, "asks for no token"),
+        (
+            lambda m, t: generate_responses(m, t, ["Hi", "word " * 3000]),
+            ValueError,
+            "Prompt 1 has .* the model reads at most",
+        ),
+    ],
+)
+def test_wrong_questions_are_named(call, error, words, model, tokenizer):
+    with pytest.raises(error, match=words):
+        call(model, tokenizer)
+
+
+def test_an_answer_ends_where_the_model_can_read_no_further(model, tokenizer):
+    window = model.config.max_position_embeddings
+    new = generate_tokens(model, tokenizer, [[5] * (window - 3)], max_new_tokens=10**9)
+    assert len(new[0]) <= 3
