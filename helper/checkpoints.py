@@ -210,6 +210,9 @@ class Checkpoints(TrainerCallback):
 def _train(trainer, folder: Path, checkpoint: Path | None) -> None:
     marks = Checkpoints(folder, run_description(trainer), _steps_between(trainer))
     _forget_unfinished_step(trainer)
+    if trainer.state.global_step == 0:
+        # Accelerate puts bf16 round a model once, and a second trainer's own forward pass over it would be float32.
+        trainer.model._is_accelerate_prepared = False
     trainer.add_callback(marks)
     try:
         with marks.catching_interrupts():

@@ -37,9 +37,7 @@ def generate_responses(
     returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a prompt too long for the model).
     """
     if not hasattr(tokenizer, "apply_chat_template"):
-        raise TypeError(
-            f"The second argument is a {type(tokenizer).__name__}, no tokenizer: first the model, then its tokenizer."
-        )
+        raise TypeError(f"{type(tokenizer).__name__} is no tokenizer: first comes the model, then its tokenizer.")
     conversations, single = _conversations(user_message, system_message, full_message)
     if num_samples > 1 and temperature <= 0:
         raise ValueError("num_samples > 1 needs a temperature above 0: greedy answers would all be the same.")

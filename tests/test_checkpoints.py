@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from datasets import Dataset
 from kill_runs import KINDS, result, save_tiny_model, tiny_rows, tiny_trainer
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -118,6 +119,24 @@ def test_the_same_trainer_goes_on_too(kind, tiny, tmp_path):
     assert train(trainer) and result(trainer) == expected
     live = next(c for c in trainer.callback_handler.callbacks if isinstance(c, LiveLog))
     assert live.table()["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_bf16_a_new_trainer_of_the_same_model_goes_on_too(kind, tiny, tmp_path):
+    expected = uninterrupted(kind, tiny, tmp_path / "whole", bf16=True)
+    stopped = make(kind, tiny, tmp_path / "run", interrupt, bf16=True)
+    assert not train(stopped)
+    again = type(stopped)(**same_arguments(stopped))  # the lesson's cell, run again
+    assert train(again) and result(again) == expected
+
+
+def same_arguments(trainer):
+    rewards = {"reward_funcs": trainer.reward_funcs} if hasattr(trainer, "reward_funcs") else {}
+    kind = next(kind for kind in KINDS if kind in type(trainer).__name__.lower())
+    rows = Dataset.from_list(tiny_rows(kind)[:3] if kind == "grpo" else tiny_rows(kind))
+    return {"model": trainer.model, "args": trainer.args, "train_dataset": rows, **rewards} | {
+        "processing_class": trainer.processing_class
+    }
 
 
 def test_ctrl_c_ends_the_step_and_saves(tiny, tmp_path, capsys):
