@@ -116,7 +116,7 @@ def two_values(draw):
 
 
 @given(any_text, any_text)
-@settings(max_examples=1700, **EXAMPLES)
+@settings(max_examples=2700, **EXAMPLES)
 def test_no_text_crashes_a_function(no_algebra, text, other):
     for function in (extract_boxed, extract_answer, extract_gold_or_none):
         found = function(text)
@@ -127,7 +127,7 @@ def test_no_text_crashes_a_function(no_algebra, text, other):
 
 
 @given(any_text, any_text)
-@settings(max_examples=1000, **EXAMPLES)
+@settings(max_examples=2000, **EXAMPLES)
 def test_equality_is_symmetric_and_reflexive(no_algebra, text, other):
     assert answers_match(text, other) == answers_match(other, text)
     assert answers_match(text, text) == (normalise(text) != "")
@@ -135,7 +135,7 @@ def test_equality_is_symmetric_and_reflexive(no_algebra, text, other):
 
 
 @given(one_value_twice())
-@settings(max_examples=1700, **EXAMPLES)
+@settings(max_examples=2700, **EXAMPLES)
 def test_one_number_in_two_styles_is_equal(case):
     value, text, other = case
     assert as_number(normalise(text)) == value
@@ -143,13 +143,13 @@ def test_one_number_in_two_styles_is_equal(case):
 
 
 @given(two_values())
-@settings(max_examples=1700, **EXAMPLES)
+@settings(max_examples=2700, **EXAMPLES)
 def test_two_numbers_are_never_equal(texts):
     assert not answers_match(*texts)
 
 
 @given(rationals, st.data(), prose, prose, st.sampled_from(MARKS))
-@settings(max_examples=1000, **EXAMPLES)
+@settings(max_examples=2000, **EXAMPLES)
 def test_an_answer_is_found_in_prose(value, data, before, after, mark):
     text = data.draw(unsigned_texts(abs(value)))
     text = "-" + text if value < 0 else text
@@ -158,7 +158,7 @@ def test_an_answer_is_found_in_prose(value, data, before, after, mark):
 
 
 @given(rationals, rationals, st.sampled_from(JOINTS), st.data())
-@settings(max_examples=1000, **EXAMPLES)
+@settings(max_examples=2000, **EXAMPLES)
 def test_a_bet_or_a_sum_is_never_paid(no_algebra, value, other, joint, data):
     text = data.draw(unsigned_texts(abs(value))) + joint + data.draw(unsigned_texts(abs(other)))
     for expected in (value, other, value + other, value - other, value * other):
