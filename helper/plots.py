@@ -1,15 +1,21 @@
 """Static figures for the lessons, one function each; every one returns a closed matplotlib Figure.
 
-Put the call last in a cell and the figure shows once. White ground (readable in JupyterLab's dark theme
-too), the Okabe-Ito colours (told apart by colour-blind readers), text of 9 points and more.
+Put the call last in a cell and the figure shows once, as an image with alt text that says what it shows.
+Dark text on an opaque white ground (readable in JupyterLab's dark theme too), the Okabe-Ito colours (told
+apart by colour-blind readers) and never colour alone, text of 9 points and more, at most 9.5 inches wide.
 Left out on purpose: interactive charts (widgets.py), style sheets, and any computing that is not drawing.
 """
 
+import base64
 import math
+from html import escape
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -17,18 +23,64 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999",
 )  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+INK, PALE = "#333333", "#E3E3E3"
+LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
 FONT = {
+    "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "axes.facecolor": "white", "hatch.linewidth": 0.6,
     "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "legend.fontsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#E5E5E5", "axes.axisbelow": True, "text.parse_math": False,
 }  # fmt: skip
 
 
-def _figure(rows: int, columns: int, width: float, height: float):
+class Picture(Figure):
+    """A figure that a notebook shows as one image with alt text (`alt`), for readers who cannot see it."""
+
+    alt = ""
+
+    def _ipython_display_(self) -> None:
+        show_figure(self, self.alt)
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Show a figure once, with a text that says what it shows; outside a notebook only the text.
+
+    As HTML, because alt text given as metadata of an image is lost when a notebook becomes a web page.
+    """
+    show(image_html(figure, alt), alt)
+    plt.close(figure)
+
+
+def show(html: str, text: str) -> None:
+    """Show `html` in a notebook, and `text` where there is none. The caller has escaped the HTML."""
+    if in_notebook():
+        display({"text/html": html, "text/plain": text}, raw=True)
+    else:
+        print(text)
+
+
+def in_notebook() -> bool:
+    """Whether outputs go to a notebook: not plain Python, and not IPython in a terminal."""
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def image_html(figure: Figure, alt: str) -> str:
+    """The figure as an `<img>` of a PNG, 100 pixels an inch, with its alt text."""
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=100)
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    data = base64.b64encode(png.getvalue()).decode("ascii")
+    size = f'width="{width}" height="{height}" style="max-width: 100%; height: auto"'
+    return f'<img alt="{escape(alt)}" {size} src="data:image/png;base64,{data}">'
+
+
+def _figure(rows: int, columns: int, width: float, height: float, layout: str | None = "constrained"):
     """A figure and its axes as a flat list."""
     with plt.rc_context(FONT):
         figure, axes = plt.subplots(rows, columns, figsize=(width, height), facecolor="white", squeeze=False,
-                                    layout="constrained")  # fmt: skip
+                                    layout=layout, FigureClass=Picture)  # fmt: skip
     plt.close(figure)  # the cell shows the returned figure; without this it would show twice
     return figure, list(axes.flat)
 
@@ -43,8 +95,9 @@ def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str]
         raise KeyError(f"Not in the log: {', '.join(missing)}. Logged: {', '.join(map(str, log_table.columns))}")
     across = min(len(columns), 3)
     down = math.ceil(len(columns) / across)
+    said = []
     with plt.rc_context(FONT):
-        figure, axes = _figure(down, across, 3.6 * across, 2.6 * down)
+        figure, axes = _figure(down, across, max(3.1 * across, 3.6), 2.6 * down)
         for axis, column, title, colour in zip(axes, columns, titles or columns, COLOURS * 9, strict=False):
             values = log_table[["step", column]].dropna()
             axis.plot(values["step"], values[column], color=colour, alpha=0.35, linewidth=1)
@@ -52,9 +105,86 @@ def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str]
             smooth = values[column].rolling(window, min_periods=1, center=True).mean()
             axis.plot(values["step"], smooth, color=colour, linewidth=2)
             axis.set(title=title, xlabel="step")
+            said.append(trend(title, smooth))
         for axis in axes[len(columns) :]:
             axis.set_visible(False)
+    figure.alt = f"Curves over {log_table['step'].max()} training steps: {'; '.join(said)}."
     return figure
+
+
+def trend(name: str, values: pd.Series) -> str:
+    """What a curve does, in words: "reward rises from 0.31 to 0.74"; a turn in between is told when it is large."""
+    values = values[np.isfinite(values)]
+    if values.empty:
+        return f"{name}: no values"
+    first, last, low, high = values.iloc[0], values.iloc[-1], values.min(), values.max()
+    for word, turn, back in (("rises", high, "falls"), ("falls", low, "rises")):
+        if min(abs(turn - first), abs(turn - last)) > 0.25 * (high - low):
+            return f"{name} {word} from {first:.3g} to {turn:.3g}, then {back} to {last:.3g}"
+    if f"{first:.3g}" == f"{last:.3g}":
+        return f"{name} ends where it began, at {last:.3g}"
+    return f"{name} {'rises' if last > first else 'falls'} from {first:.3g} to {last:.3g}"
+
+
+def plot_progress(log_table: pd.DataFrame, charts: dict[str, dict], alarms: dict[str, tuple], steps: int, window: int = 5):
+    """The charts of a training that runs: every value in pale, the mean of the last `window` in full colour.
+
+    `charts`: {title: {logged column: its name in the text, where it is not the title}}. `alarms`: {logged column:
+    (level, words)}, a dotted line each; a level is a number, or a series as long as the table. The step axis reaches
+    to `steps`, so that what is left shows as empty. The layout is fixed, not fitted: training waits for it.
+    Returns the Figure.
+    """
+    across = 2 if len(charts) in (2, 4) else min(len(charts), 3)
+    down, said = math.ceil(len(charts) / across), []
+    height = 2.3 * down
+    with plt.rc_context(FONT):
+        figure, axes = _figure(down, across, 9.5, height, layout=None)
+        figure.subplots_adjust(left=0.065, right=0.985, top=1 - 0.32 / height, bottom=0.5 / height, wspace=0.28, hspace=0.46)
+        for axis, (title, columns) in zip(axes, charts.items(), strict=False):
+            said += _draw_progress(axis, log_table, title, columns, alarms, window)
+            axis.set(title=title, xlim=(0, steps))
+        for axis in axes[len(charts) :]:
+            axis.set_visible(False)
+        for axis in axes[max(len(charts) - across, 0) : len(charts)]:
+            axis.set_xlabel("step")
+    figure.alt = f"Training, step {log_table['step'].max()} of {steps}: {'; '.join(said)}."
+    return figure
+
+
+def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, alarms: dict, window: int) -> list[str]:
+    """One chart of `plot_progress`; what it shows, in words."""
+    said, steps = [], log_table["step"]
+    for (column, label), colour, line in zip(columns.items(), (BLUE, RED), LINES, strict=False):
+        numbers = log_table[column]
+        window = 1 if column == "learning_rate" else window  # a schedule has no noise
+        smooth = numbers.rolling(window, min_periods=1).mean()
+        axis.plot(steps, numbers, line, color=colour, alpha=0.3, linewidth=1)
+        axis.plot(steps, smooth, line, color=colour, linewidth=2)
+        said.append(trend(label or title, smooth))
+        if column in alarms and np.isfinite(alarms[column][0]).all():
+            said.append(_draw_alarm(axis, steps, smooth, *alarms[column]))
+    axis.margins(y=0.18)  # room for the words above a line
+    axis.locator_params(nbins=5)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    return said
+
+
+def _draw_alarm(axis, steps: pd.Series, smooth: pd.Series, level: float | pd.Series, words: str) -> str:
+    """A dotted line at the level, its words on the side where the curve is not; the same in words."""
+    levels = pd.Series(level, index=steps.index, dtype=float)
+    look = {"linestyle": ":", "color": "black", "linewidth": 1.6, "gid": "alarm"}
+    moves = isinstance(level, pd.Series)
+    if moves:
+        axis.plot(steps, levels, **look)
+    else:
+        axis.axhline(level, **look)
+    below = smooth.mean() > levels.mean()
+    place = (0.02 if moves else 0.98, levels.min() if below else levels.max())
+    axis.annotate(
+        words, place, (0, -3 if below else 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ha="left" if moves else "right", va="top" if below else "bottom", fontsize=9,
+    )  # fmt: skip
+    return f"{words} (line at {levels.iloc[-1]:.3g})"
 
 
 def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
