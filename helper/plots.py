@@ -188,73 +188,105 @@ def _draw_alarm(axis, steps: pd.Series, smooth: pd.Series, level: float | pd.Ser
 
 
 def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
-    """A dumbbell a metric: before and after training with 95% intervals, from `helper.scoreboard`."""
-    height = 1.1 + 0.55 * len(scoreboard)
+    """A dumbbell a metric, the largest gain first: before and after training with 95% intervals, from
+    `helper.scoreboard`; at the right the paired change with its interval.
+    """
+    board = scoreboard.sort_values("difference", ascending=False, kind="stable").reset_index(drop=True)
+    said = []
     with plt.rc_context(FONT):
-        figure, (axis,) = _figure(1, 1, 7.5, height)
-        places = np.arange(len(scoreboard))[::-1]
-        axis.hlines(places, scoreboard["before"], scoreboard["after"], color=GREY, linewidth=1)
-        for stage, colour, marker, shift in (("before", ORANGE, "o", 0.12), ("after", BLUE, "D", -0.12)):
-            middle = scoreboard[stage]
-            error = [middle - scoreboard[f"{stage}_low"], scoreboard[f"{stage}_high"] - middle]
+        figure, (axis,) = _figure(1, 1, 9, 1.2 + 0.62 * len(board))
+        places = np.arange(len(board))[::-1]
+        shares = _percent_axis(axis.xaxis, axis.set_xlim, board)
+        axis.hlines(places, board["before"], board["after"], color=GREY, linewidth=1)
+        for stage, colour, marker, shift, side in (("before", RED, "o", 0.13, 3), ("after", BLUE, "D", -0.13, -3)):
+            middle = board[stage]
+            error = [middle - board[f"{stage}_low"], board[f"{stage}_high"] - middle]
             axis.errorbar(middle, places + shift, xerr=np.clip(error, 0, None), fmt=marker,
                           color=colour, label=stage, capsize=3, markersize=6)  # fmt: skip
-        labels = [f"{name} (n={n})" for name, n in zip(scoreboard["name"], scoreboard["n"], strict=True)]
+            for value, place in zip(middle, places + shift, strict=True):
+                axis.annotate(_score(value, shares), (value, place), (0, 1.6 * side), textcoords="offset points",
+                              ha="center", va="bottom" if side > 0 else "top", fontsize=9)  # fmt: skip
+        for place, row in zip(places, board.to_dict("records"), strict=True):
+            change = _change(row, shares)
+            axis.annotate(change, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+            name = row["name"].replace("_", " ")
+            scores = f"{_score(row['before'], shares)} before, {_score(row['after'], shares)} after"
+            said.append(f"{name} (n={row['n']}) {scores}, change {change.replace(chr(10), ' ')}")
+        labels = [f"{name} (n={n})".replace("_", " ") for name, n in zip(board["name"], board["n"], strict=True)]
         axis.set_yticks(places, labels)
-        axis.set_ylim(-0.6, len(scoreboard) - 0.4)
-        _percent_axis(axis.xaxis, axis.set_xlim, scoreboard)
-        axis.set_xlabel("score, with 95% interval")
+        axis.set_ylim(-0.7, len(board) - 0.3)
+        axis.set_xlabel("score, with 95% interval; at the right the paired change, with its own")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    figure.alt = f"Scores before and after training: {'; '.join(said)}."
     return figure
 
 
-def _percent_axis(axis, set_limits, scores: pd.DataFrame) -> None:
-    """From 0 to 100% when all scores are shares; other metrics keep their own scale."""
+def _score(value: float, share: bool) -> str:
+    return f"{value:.1%}" if share else f"{value:.3g}"
+
+
+def _change(row: dict, share: bool) -> str:
+    """The paired difference in two lines: "+43.6 points\\n(38.1 to 48.7)"."""
+    values = [(100 if share else 1) * row[f"difference{end}"] for end in ("", "_low", "_high")]
+    difference, low, high = (f"{value:+.1f}" if share else f"{value:+.3g}" for value in values)
+    return f"{difference}{' points' if share else ''}\n({low} to {high})"
+
+
+def _percent_axis(axis, set_limits, scores: pd.DataFrame) -> bool:
+    """From 0 to 100% when all scores are shares; other metrics keep their own scale. Whether they are."""
     numbers = scores.drop(columns="n", errors="ignore").select_dtypes("number")
     numbers = numbers[[column for column in numbers if not column.startswith("difference")]]
-    if numbers.min().min() >= 0 and numbers.max().max() <= 1:
-        set_limits(-0.02, 1.02)
+    shares = numbers.min().min() >= 0 and numbers.max().max() <= 1
+    if shares:
+        set_limits(-0.03, 1.03)
         axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return shares
 
 
 def plot_next_tokens(tables: dict[str, pd.DataFrame]) -> Figure:
     """Bars of the likeliest next tokens, side by side: {title: `next_token_table(...)`}."""
-    longest = max(len(table) for table in tables.values())
+    longest, said = max(len(table) for table in tables.values()), []
     with plt.rc_context(FONT):
-        figure, axes = _figure(1, len(tables), 3.6 * len(tables), 0.9 + 0.3 * longest)
+        figure, axes = _figure(1, len(tables), min(4.5 * len(tables), 9.5), 0.9 + 0.3 * longest)
         for axis, (title, table), colour in zip(axes, tables.items(), COLOURS * 9, strict=False):
             places = np.arange(len(table))[::-1]
             axis.barh(places, table["probability"], color=colour)
             axis.set_yticks(places, list(table["token"]), family="monospace")
-            for place, value in zip(places, table["probability"], strict=True):
-                axis.text(value + 0.015, place, f"{value:.0%}" if value >= 0.005 else "<1%", va="center", fontsize=9)
-            axis.set(title=title, xlabel="probability", xlim=(0, 1.12), xticks=[0, 0.5, 1])
+            shown = [f"{value:.0%}" if value >= 0.01 else "<1%" for value in table["probability"]]
+            for place, value, text in zip(places, table["probability"], shown, strict=True):
+                axis.text(value + 0.015, place, text, va="center", fontsize=9)
+            axis.set(title=title, xlabel="probability", xlim=(0, 1.14), xticks=[0, 0.5, 1])
             axis.grid(axis="y", visible=False)
+            first = [f'"{token}" {text}' for token, text in zip(table["token"], shown, strict=True)][:3]
+            said.append(f"{title}: {', '.join(first)}")
+    figure.alt = f"The likeliest next tokens. {'; '.join(said)}."
     return figure
 
 
 def plot_stages(scores: pd.DataFrame) -> Figure:
     """Bars grouped by skill, one bar a stage, with 95% intervals: columns stage, skill, right, low, high."""
     stages, skills = list(dict.fromkeys(scores["stage"])), list(dict.fromkeys(scores["skill"]))
-    width = 0.8 / len(stages)
+    width, said = 0.8 / len(stages), []
     with plt.rc_context(FONT):
-        figure, (axis,) = _figure(1, 1, max(6.0, 1.3 * len(skills) + 1), 3.6)
-        for number, (stage, colour) in enumerate(zip(stages, COLOURS * 9, strict=False)):
+        figure, (axis,) = _figure(1, 1, min(max(6.0, 1.3 * len(skills) + 1), 9.5), 3.6)
+        for number, (stage, colour, hatch) in enumerate(zip(stages, COLOURS * 9, HATCHES * 9, strict=False)):
             rows = scores[scores["stage"] == stage].set_index("skill").reindex(skills)
             places = np.arange(len(skills)) + (number - (len(stages) - 1) / 2) * width
             error = np.clip([rows["right"] - rows["low"], rows["high"] - rows["right"]], 0, None)
-            axis.bar(places, rows["right"], width * 0.92, color=colour, label=stage)
-            axis.errorbar(places, rows["right"], yerr=error, fmt="none", ecolor="#333333", capsize=2, linewidth=1)
+            axis.bar(places, rows["right"], width * 0.92, color=colour, label=stage, hatch=hatch, edgecolor="white")
+            axis.errorbar(places, rows["right"], yerr=error, fmt="none", ecolor=INK, capsize=2, linewidth=1)
+            said.append(f"{stage}: {', '.join(f'{skill} {right:.0%}' for skill, right in rows['right'].dropna().items())}")
         axis.set_xticks(range(len(skills)), [skill.replace(" ", "\n") for skill in skills])
         axis.set(ylim=(0, 1.05), ylabel="right, with 95% interval")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axis.grid(axis="x", visible=False)
         figure.legend(loc="outside upper center", ncols=len(stages), frameon=False)
+    figure.alt = f"Share of right answers by stage. {'; '.join(said)}."
     return figure
 
 
 def plot_sft_mask(tokens: list[str], mask: list[int]) -> Figure:
-    """The tokens of a training row as a coloured strip: `mask` 1 is trained (in the loss), 0 is only read."""
+    """The tokens of a training row as a strip: `mask` 1 is trained (in the loss; blue, framed), 0 is only read."""
     if len(tokens) != len(mask):
         raise ValueError(f"{len(tokens)} tokens and {len(mask)} mask values.")
     shown = [token.replace(" ", "␣").replace("\n", "\\n") or "∅" for token in tokens]
@@ -267,16 +299,18 @@ def plot_sft_mask(tokens: list[str], mask: list[int]) -> Figure:
     with plt.rc_context(FONT):
         figure, (axis,) = _figure(1, 1, 9, 0.55 + 0.36 * (line + 1))
         for token, trained, (x, y) in zip(shown, mask, places, strict=True):
-            colour = SKY if trained else "#E3E3E3"
-            box = {"facecolor": colour, "edgecolor": "white", "boxstyle": "square,pad=0.25"}
+            look = {"facecolor": SKY, "edgecolor": "black"} if trained else {"facecolor": PALE, "edgecolor": "white"}
+            box = {**look, "linewidth": 1, "boxstyle": "square,pad=0.25"}
             axis.text(x, -y, token, family="monospace", fontsize=9.5, bbox=box, va="center", color="black")
         axis.set(xlim=(-1, 106), ylim=(-line - 0.6, 0.6))
         axis.axis("off")
         patches = [
-            Patch(color=SKY, label="trained: in the loss"),
-            Patch(color="#E3E3E3", label="read only: masked"),
+            Patch(facecolor=SKY, edgecolor="black", label="trained: in the loss"),
+            Patch(facecolor=PALE, label="read only: masked"),
         ]
         figure.legend(handles=patches, loc="outside upper left", ncols=2, frameon=False)
+    trained = "".join(token for token, used in zip(tokens, mask, strict=True) if used)
+    figure.alt = f"{len(tokens)} tokens of a training row, {sum(map(bool, mask))} of them trained: {trained!r}."
     return figure
 
 
@@ -289,10 +323,11 @@ def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
         figure, (axis,) = _figure(1, 1, 7, 2.8)
         place = 0.0
         parts = (
-            ("W", rows, columns, "#E3E3E3", "+"), ("B", rows, rank, SKY, "·"), ("A", rank, columns, SKY, ""),
+            ("W", rows, columns, PALE, "+"), ("B", rows, rank, SKY, "·"), ("A", rank, columns, SKY, ""),
         )  # fmt: skip
         for name, height, width, colour, sign in parts:
-            axis.add_patch(Rectangle((place, -height / 2), width, height, facecolor=colour, edgecolor="#333333"))
+            axis.add_patch(Rectangle((place, -height / 2), width, height, facecolor=colour, edgecolor=INK,
+                                     linewidth=1 if colour == PALE else 2.5))  # fmt: skip
             axis.text(place + width / 2, 0, name, ha="center", va="center", fontsize=12)
             count = f"{height} x {width} = {height * width}"
             axis.text(place + width / 2, -rows / 2 - 0.4, count, ha="center", va="top", fontsize=9)
@@ -300,8 +335,13 @@ def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
             place += width + 2.4
         axis.set(xlim=(-1, place), ylim=(-rows / 2 - 1.8, rows / 2 + 0.4), aspect="equal")
         axis.axis("off")
-        patches = [Patch(color="#E3E3E3", label="frozen"), Patch(color=SKY, label="trained")]
-        figure.legend(handles=patches, loc="outside upper left", ncols=2, frameon=False)
+        frozen = Patch(facecolor=PALE, edgecolor=INK, label="frozen: W")
+        trained = Patch(facecolor=SKY, edgecolor=INK, linewidth=2.5, label="trained: B and A")
+        figure.legend(handles=[frozen, trained], loc="outside upper left", ncols=2, frameon=False)
+    figure.alt = (
+        f"A frozen {rows} x {columns} matrix W of {rows * columns} weights, plus B ({rows} x {rank}) times A "
+        f"({rank} x {columns}), the two that are trained, of {rank * (rows + columns)} weights together."
+    )
     return figure
 
 
@@ -314,7 +354,7 @@ def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
     margin = np.linspace(-20, 60, 401)
     with plt.rc_context(FONT):
         figure, (loss, weight) = _figure(1, 2, 9, 3.2)
-        for beta, colour, line in zip(betas, COLOURS, ("-", "--", "-.", ":") * 2, strict=False):
+        for beta, colour, line in zip(betas, COLOURS * 9, LINES * 9, strict=False):
             loss.plot(
                 margin,
                 np.logaddexp(0, -beta * margin),
@@ -328,7 +368,12 @@ def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
         loss.annotate("start: ln 2", (0, math.log(2)), (2, 2.2), arrowprops={"arrowstyle": "-"})
         loss.set(title="loss", xlabel="margin m (nats)", ylim=(0, 5))
         weight.set(title="push on each answer, divided by β", xlabel="margin m (nats)", ylim=(0, 1))
-        figure.legend(loc="outside upper center", ncols=len(betas), frameon=False)
+        figure.legend(loc="outside upper center", ncols=len(betas), frameon=False, handlelength=3)
+    at_20 = ", ".join(f"{np.logaddexp(0, -20 * beta):.2g} for β = {beta:g}" for beta in betas)
+    figure.alt = (
+        "DPO's loss and its push on the answers against the margin m. Every loss is ln 2 = 0.69 at m = 0 and falls "
+        f"as m grows, the faster the larger β: at m = 20 it is {at_20}. The push falls from 1 to 0 about m = 0."
+    )
     return figure
 
 
@@ -338,8 +383,9 @@ def plot_group_advantages(rewards: list[float] | list[list[float]]) -> Figure:
     std is the sample's (n - 1), as in the library (Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
     """
     groups = [list(map(float, group)) for group in (rewards if isinstance(rewards[0], list | tuple) else [rewards])]
+    said = []
     with plt.rc_context(FONT):
-        figure, axes = _figure(len(groups), 2, 8, 0.4 + 2.2 * len(groups))
+        figure, axes = _figure(len(groups), 2, 9, 0.4 + 2.2 * len(groups))
         for row, group in enumerate(groups):
             values, numbers = np.array(group), np.arange(1, len(group) + 1)
             spread = values.std(ddof=1) if len(group) > 1 else 0.0
@@ -349,10 +395,17 @@ def plot_group_advantages(rewards: list[float] | list[list[float]]) -> Figure:
             left.axhline(values.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {values.mean():.2f}")
             left.legend(frameon=False)
             right.bar(numbers, advantages, color=[BLUE if a >= 0 else RED for a in advantages])
+            for number, advantage in zip(numbers, advantages, strict=True):
+                side, place = (2, "bottom") if advantage >= 0 else (-2, "top")
+                right.annotate(f"{advantage:+.1f}" if advantage else "0", (number, advantage), (0, side), ha="center",
+                               textcoords="offset points", va=place, fontsize=9)  # fmt: skip
             right.axhline(0, color="black", linewidth=1)
-            right.set_ylim(-max(1, *abs(advantages)) * 1.15, max(1, *abs(advantages)) * 1.15)
+            right.set_ylim(-max(1, *abs(advantages)) * 1.35, max(1, *abs(advantages)) * 1.35)
             if spread == 0:
                 right.text(0.5, 0.75, "all alike: no signal", ha="center", transform=right.transAxes)
-            left.set(title="reward", xticks=numbers, xlabel="response")
+            left.set(title="reward", xticks=numbers, xlabel="response", ylim=(min(0, *values), max(1, *values) * 1.25))
             right.set(title="advantage", xticks=numbers, xlabel="response")
+            listed = (", ".join(f"{x:.2g}" for x in numbers_of) for numbers_of in (values, advantages))
+            said.append("rewards {} give the advantages {}".format(*listed) + (", no signal" if spread == 0 else ""))
+    figure.alt = f"Groups of responses: {'; '.join(said)}."
     return figure
