@@ -71,8 +71,17 @@ log.on_train_end(None, Some(global_step=30, max_steps=30), None)
 """
 
 
+FIGURE_CELLS = (
+    "from helper.plots import plot_lora, show_figure\nplot_lora()",
+    "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\nshow_figure(figure, 'An empty chart.')",
+)
+
+
 def test_in_a_notebook_many_steps_are_one_output(tmp_path):
-    (output,), (short,) = run_in_a_kernel([FAKE_RUN.format(charts=charts) for charts in (True, False)], tmp_path)
+    runs = [FAKE_RUN.format(charts=charts) for charts in (True, False)]
+    (output,), (short,), *figures = run_in_a_kernel([*runs, *FIGURE_CELLS], tmp_path)
+    for outputs in figures:  # each once, as HTML alone
+        assert [set(figure.data) for figure in outputs] == [{"text/plain", "text/html"}]
     assert set(short.data) == {"text/plain"} and "\n" not in short.data["text/plain"]  # a line alone
     assert output.output_type == "display_data" and set(output.data) == {"text/plain", "text/html"}
     assert output.data["text/plain"].startswith("step 30/30 · 0:0")
