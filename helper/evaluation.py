@@ -2,15 +2,18 @@
 
 All intervals are 95%. Shares of right answers use Wilson's interval; differences on the same questions use
 Newcombe's paired interval, which keeps the pairing. Values that are not right/wrong (pass@8) use the normal
-approximation for a mean. Left out on purpose: judges (lesson 10), significance stars, corrections for many
-comparisons.
+approximation for a mean. Answers before and after stand side by side, with the words that changed marked.
+Left out on purpose: judges (lesson 10), significance stars, corrections for many comparisons.
 """
 
+import difflib
 import json
 import math
 import os
+import re
 import shutil
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ import torch
 from helper.generation import generate_responses
 from helper.graders import grade
 from helper.models import output_folder
+from helper.plots import show
 
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -172,6 +176,102 @@ def mean_interval(values: list[float], z: float = 1.96, bounds: tuple | None = N
     if bounds is None:
         bounds = (0.0, 1.0) if data.min() >= 0 and data.max() <= 1 else (-math.inf, math.inf)
     return max(float(data.mean() - half), bounds[0]), min(float(data.mean() + half), bounds[1])
+
+
+def scoreboard_table(board: pd.DataFrame) -> pd.DataFrame:
+    """A scoreboard to read: shares as percentages with their 95% intervals, the largest gain first.
+
+    The change is paired: the same questions before and after. Metrics that are no shares keep their own unit.
+    """
+    rows = []
+    for row in board.sort_values("difference", ascending=False, kind="stable").to_dict("records"):
+        stages = {stage: _with_interval(row, stage) for stage in ("before", "after")}
+        change = _with_interval(row, "difference", signed=True)
+        rows.append({"metric": row["name"].replace("_", " "), "n": row["n"], **stages, "change": change})
+    return pd.DataFrame(rows, columns=["metric", "n", "before", "after", "change"]).set_index("metric")
+
+
+def _with_interval(row: dict, key: str, signed: bool = False) -> str:
+    """For example "35.6% (31.5 to 39.9)", or as a change "+43.6 points (38.1 to 48.7)"."""
+    share = min(row["before_low"], row["after_low"]) >= 0 and max(row["before_high"], row["after_high"]) <= 1
+    value, low, high = ((100 if share else 1) * row[name] for name in (key, f"{key}_low", f"{key}_high"))
+    unit = (" points" if signed else "%") if share else ""
+    form = "+.1f" if signed else ".1f"
+    return f"{value:{form}}{unit} ({low:{form}} to {high:{form}})"
+
+
+def show_side_by_side(
+    questions: list[str],
+    before: list[str],
+    after: list[str],
+    right_before: list[bool] | None = None,
+    right_after: list[bool] | None = None,
+) -> None:
+    """Show two answers to each question side by side, with the words that changed marked.
+
+    Struck through: only before; underlined: only after. In a terminal [-so-] and {+so+}. `right_before` and
+    `right_after` add a sign and a word to each answer. Raises ValueError when the lists differ in length.
+    """
+    columns = [list(column) for column in (questions, before, after)]
+    for right in (right_before, right_after):
+        columns.append([None] * len(columns[0]) if right is None else list(right))
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError(f"Lists of one length are wanted, not {', '.join(str(len(column)) for column in columns)}.")
+    rows, lines = [], []
+    for number, (question, old, new, old_right, new_right) in enumerate(zip(*columns, strict=True), start=1):
+        parts = changed_words(old or "(nothing)", new or "(nothing)")
+        rows.append(
+            f"<tr>{_cell(escape(question))}{_cell(_verdict(old_right) + _marked(parts[0], 'del'))}"
+            f"{_cell(_verdict(new_right) + _marked(parts[1], 'ins'))}</tr>"
+        )
+        lines += [f"{number}. {question}", f"   before: {_verdict(old_right)}{_bracketed(parts[0], '[-', '-]')}",
+                  f"   after:  {_verdict(new_right)}{_bracketed(parts[1], '{+', '+}')}"]  # fmt: skip
+    head = "".join(f'<th scope="col" style="text-align: left">{name}</th>' for name in ("question", "before", "after"))
+    caption = "Struck through: only before. Underlined: only after."
+    show(
+        f'<table class="tex2jax_ignore mathjax_ignore"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>",
+        "\n".join(lines),
+    )
+
+
+def changed_words(before: str, after: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """Both texts in parts (text, whether its words are in this one only), compared word by word.
+
+    The parts joined are the text.
+
+    >>> changed_words("I am Sprout.", "I am Deep Sprout.")[1]
+    [('I am ', False), ('Deep', True), (' ', False), ('Sprout.', False)]
+    """
+    old, new = (re.findall(r"^\s+|\S+\s*", text) for text in (before, after))  # a word and the space after it
+    matcher = difflib.SequenceMatcher(None, [word.strip() for word in old], [word.strip() for word in new], autojunk=False)
+    parts = [], []
+    for kind, *places in matcher.get_opcodes():
+        for side, words in zip(parts, (old[places[0] : places[1]], new[places[2] : places[3]]), strict=True):
+            text = "".join(words)
+            end = len(text) if kind == "equal" else len(text.rstrip())
+            side += [(text[:end], kind != "equal")] * (end > 0) + [(text[end:], False)] * (end < len(text))
+    return parts
+
+
+def _cell(html: str) -> str:
+    return f'<td style="text-align: left; vertical-align: top; white-space: pre-wrap">{html}</td>'
+
+
+def _verdict(right: bool | None) -> str:
+    return "" if right is None else "✓ right: " if right else "✗ wrong: "
+
+
+def _marked(parts: list[tuple[str, bool]], tag: str) -> str:
+    """The parts as HTML, the changed ones in `tag`; underline or strike stand in the style, which themes may reset."""
+    line = "line-through" if tag == "del" else "underline"
+    tint = "rgba(213, 94, 0, 0.18)" if tag == "del" else "rgba(0, 114, 178, 0.22)"
+    look = f'style="text-decoration: {line}; background-color: {tint}; color: inherit"'
+    return "".join(f"<{tag} {look}>{escape(text)}</{tag}>" if changed else escape(text) for text, changed in parts)
+
+
+def _bracketed(parts: list[tuple[str, bool]], opening: str, closing: str) -> str:
+    return "".join(f"{opening}{text}{closing}" if changed else text for text, changed in parts)
 
 
 def save_scoreboard(

@@ -1,31 +1,61 @@
-"""Progress of a training run: one line that updates itself, and every logged number as a table.
+"""Progress of a training run: a line and charts that update themselves, and every logged number as a table.
 
-Left out on purpose: experiment trackers (lesson 10), and charts that redraw while training runs; the table is
-plotted after it (`plot_training`), which costs the run nothing.
+The charts are drawn between two steps, while training waits, so they are drawn seldom: at most once in two
+seconds, and only as long as drawing stays within 3% of the time that has passed. Dashed lines show where the
+alarms of `helper.guards` would sound.
+Left out on purpose: experiment trackers (lesson 10), and charts outside a notebook, where it stays one line.
 """
 
+import math
 import sys
 import time
+from html import escape
 
 import pandas as pd
-from IPython import get_ipython
 from IPython.display import display
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from helper import guards
+from helper.plots import image_html, in_notebook, plot_progress
+
 SHOWN = {"loss": "loss", "reward": "reward", "rewards/accuracies": "accuracy", "rewards/margins": "reward margin"}
+CHARTS = {  # method: {title: {logged column: its name where there are two}}
+    "SFT": {
+        "loss (nats a token)": {"loss": ""},
+        "share of tokens predicted right": {"mean_token_accuracy": ""},
+        "learning rate": {"learning_rate": ""},
+    },
+    "DPO": {
+        "loss": {"loss": ""},
+        "preference accuracy": {"rewards/accuracies": ""},
+        "reward margin (β·m)": {"rewards/margins": ""},
+        "log-probability: chosen (solid), rejected (dashed)": {"logps/chosen": "chosen", "logps/rejected": "rejected"},
+    },
+    "GRPO": {
+        "reward": {"reward": ""},
+        "groups without spread": {"frac_reward_zero_std": ""},
+        "entropy (nats a token)": {"entropy": ""},
+        "tokens a response": {"completions/mean_length": ""},
+        "responses cut short": {"completions/clipped_ratio": ""},
+        "loss": {"loss": ""},
+    },
+}
+DRAW_EVERY = 2.0  # seconds, at least
+DRAW_SHARE = 0.03  # of the training time, at most
 
 
 class LiveLog(TrainerCallback):
-    """A trainer callback that collects the logs and shows one line: step, time, loss, reward when there is
-    one.
+    """A trainer callback that collects the logs and shows a line (step, time, loss, reward) and, in a
+    notebook, charts.
 
     Use `live = watch(trainer)`, or pass it in `callbacks=[...]` and remove the trainer's own progress
     callbacks.
     """
 
-    def __init__(self, seconds_between: float = 0.5):
-        self.seconds_between = seconds_between
+    def __init__(self, seconds_between: float = 0.5, charts: bool = True):
+        self.seconds_between, self.charts = seconds_between, charts
         self.seconds = 0.0  # how long training took, so far
+        self.seconds_drawing = 0.0  # how much of that went into the charts
         self._logs: dict[int, dict] = {}
         self._handle = None
 
@@ -39,6 +69,7 @@ class LiveLog(TrainerCallback):
             self._collect(row["step"], {key: value for key, value in row.items() if key != "step"})
         self._start, self._shown_at, self._handle = time.perf_counter(), -1e9, None
         self._first_step = state.global_step
+        self._picture, self._alt, self._drawn_at, self.seconds_drawing, self._last_cost = "", "", 0.0, 0.0, 0.0
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         self._collect(state.global_step, logs or {})
@@ -51,9 +82,13 @@ class LiveLog(TrainerCallback):
         self.seconds = time.perf_counter() - self._start
         if self.seconds - self._shown_at >= self.seconds_between:
             self._shown_at = self.seconds
+            if self._drawing_is_due():
+                self._draw(args, state.max_steps)
             self._show(self.line(state.global_step, state.max_steps))
 
     def on_train_end(self, args, state, control, **kwargs):
+        if self._draws():
+            self._draw(args, state.max_steps)
         self.seconds = time.perf_counter() - self._start
         self._show(self.line(state.global_step, state.max_steps), last=True)
 
@@ -70,26 +105,102 @@ class LiveLog(TrainerCallback):
             latest.update(self._logs[logged])
         return " · ".join(parts + [f"{SHOWN[key]} {float(latest[key]):.3f}" for key in SHOWN if key in latest])
 
+    def _draws(self) -> bool:
+        return self.charts and in_notebook() and bool(self._logs)
+
+    def _drawing_is_due(self) -> bool:
+        """Whether there is something new and time for it: for this picture, and for the last one at the end."""
+        after_it = self.seconds_drawing + 2 * self._last_cost
+        due = self.seconds - self._drawn_at >= DRAW_EVERY and after_it <= DRAW_SHARE * self.seconds
+        return due and self._draws()
+
+    def _draw(self, args, steps: int) -> None:
+        start = time.perf_counter()
+        log = only_numbers(self.table())
+        charts = {
+            title: {column: label for column, label in columns.items() if column in log}
+            for title, columns in CHARTS[method(log)].items()
+        }
+        charts = {title: columns for title, columns in charts.items() if columns}
+        if charts:
+            figure = plot_progress(log, charts, alarm_levels(log, args), steps, guards.RUNNING)
+            self._picture, self._alt = image_html(figure, figure.alt), figure.alt
+        self._last_cost = time.perf_counter() - start
+        self.seconds_drawing += self._last_cost
+        self._drawn_at = start - self._start
+
     def _show(self, line: str, last: bool = False) -> None:
-        if get_ipython() is None:
+        if not in_notebook():
             if last or sys.stdout.isatty():
                 print("\r" + line.ljust(100), end="\n" if last else "", flush=True)
-        elif self._handle is None:
-            self._handle = display({"text/plain": line}, raw=True, display_id=True)
+            return
+        data = {"text/plain": line}
+        if self._picture:
+            data = {"text/html": f"<div>{escape(line)}</div>{self._picture}", "text/plain": f"{line}\n{self._alt}"}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
         else:
-            self._handle.update({"text/plain": line}, raw=True)
+            self._handle.update(data, raw=True)
+
+
+def only_numbers(log: pd.DataFrame) -> pd.DataFrame:
+    """The table with nan for what is no finite number: a chart must not stop a training."""
+    return log.apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
+
+
+def method(log: pd.DataFrame) -> str:
+    """The method that logs these columns: only preference training has margins, only RL a reward."""
+    return "DPO" if "rewards/margins" in log else "GRPO" if "reward" in log else "SFT"
+
+
+def alarm_levels(log: pd.DataFrame, args) -> dict[str, tuple]:
+    """{logged column: (level, words)}: where the alarms of `helper.guards` sound, from their own constants.
+
+    A level is a number, or one for each row of the table where it moves with the data. `args` is the trainer's.
+    """
+    levels = {"frac_reward_zero_std": (1.0, "alarm: no group has spread")}
+    levels["completions/clipped_ratio"] = (guards.CUT_OFF, f"alarm above {guards.CUT_OFF:.0%}")
+    levels["rewards/margins"] = (guards.ZERO_MARGIN, "alarm: stays at 0")
+    if "reward" not in log and "rewards/margins" not in log:
+        levels["loss"] = (0.0, "alarm: exactly 0")
+    longest = getattr(args, "max_completion_length", None)
+    if longest:
+        levels["completions/mean_length"] = (float(longest), "the longest allowed")
+    if "entropy" in log:
+        first = float(log["entropy"].iloc[0])
+        levels["entropy"] = (guards.COLLAPSED * first, f"alarm below {guards.COLLAPSED:.0%} of the first")
+    if "reward" in log:
+        best = log["reward"].rolling(guards.RUNNING).mean().max()
+        if best >= guards.NOTEWORTHY_REWARD:
+            levels["reward"] = (guards.FALLEN * best, f"alarm below {guards.FALLEN:.0%} of the best")
+    if {"logps/chosen", "rewards/chosen"} <= set(log) and getattr(args, "beta", 0):
+        levels["logps/chosen"] = (_unlearned_below(log, args.beta), "alarm: chosen below this line")
+    return levels
+
+
+def _unlearned_below(log: pd.DataFrame, beta: float) -> pd.Series:
+    """The log-probability of the chosen answers under which they count as unlearned, a value a row.
+
+    Implicit reward = β·(log-probability now - log-probability under the first model), which gives the latter.
+    """
+    first = log["logps/chosen"] - log["rewards/chosen"] / beta
+    first = first.rolling(guards.RUNNING, min_periods=1).mean()
+    return first - (guards.UNLEARNED_SHARE * first.abs()).clip(lower=guards.UNLEARNED_NATS)
 
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def watch(trainer) -> LiveLog:
-    """Put a LiveLog into a trainer, in place of what else would print; call it before `trainer.train()`."""
+def watch(trainer, charts: bool = True) -> LiveLog:
+    """Put a LiveLog into a trainer, in place of what else would print; call it before `trainer.train()`.
+
+    `charts=False` shows the line alone, also in a notebook: for short runs, one after another.
+    """
     shown = [c for c in trainer.callback_handler.callbacks if isinstance(c, PrinterCallback | ProgressCallback | LiveLog)]
     shown += [c for c in trainer.callback_handler.callbacks if type(c).__name__ == "NotebookProgressCallback"]
     for callback in shown:
         trainer.remove_callback(callback)
-    live = LiveLog()
+    live = LiveLog(charts=charts)
     trainer.add_callback(live)
     return live

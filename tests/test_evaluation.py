@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from helper import evaluation
 from helper.evaluation import (
     accuracy_table,
+    changed_words,
     compare,
     evaluate,
     mean_interval,
@@ -17,6 +19,8 @@ from helper.evaluation import (
     peak_memory_mb,
     save_scoreboard,
     scoreboard,
+    scoreboard_table,
+    show_side_by_side,
     wilson_interval,
 )
 from helper.generation import generate_responses
@@ -197,3 +201,66 @@ def test_saved_whole_or_not_at_all(model, tokenizer, tmp_path, monkeypatch):
 
 def test_peak_memory_is_in_megabytes():
     assert 50 < peak_memory_mb() < 50_000
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gone", "new"),
+    [
+        ("I am Sprout.", "I am Deep Sprout.", [], ["Deep"]),
+        ("one two three", "one 2 three 4", ["two"], ["2", "4"]),
+        ("a b c d", "a x y d", ["b c"], ["x y"]),
+        ("same  words\nhere", "same words here", [], []),
+        ("", "new words", [], ["new words"]),
+        (" a", "a ", [], []),
+        ("a a b", "a b", ["a"], []),
+    ],
+)
+def test_the_marked_words_are_those_that_differ(before, after, gone, new):
+    old_parts, new_parts = changed_words(before, after)
+    assert "".join(text for text, _ in old_parts) == before and "".join(text for text, _ in new_parts) == after
+    assert [text for text, changed in old_parts if changed] == gone
+    assert [text for text, changed in new_parts if changed] == new
+    unmarked = [" ".join("".join(t for t, changed in part if not changed).split()) for part in (old_parts, new_parts)]
+    assert unmarked[0] == unmarked[1]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What would be shown in a notebook: the HTML and the text."""
+    bundles = []
+    monkeypatch.setattr(evaluation, "show", lambda html, text: bundles.append((html, text)))
+    return bundles
+
+
+def test_side_by_side_marks_what_changed_and_who_was_right(shown):
+    show_side_by_side(["Who?", "1+1"], ["I am Sprout.", "2"], ["I am Deep Sprout.", ""], [False, True], [True, False])
+    ((html, text),) = shown
+    assert re.findall(r"<(ins|del)[^>]*>(.*?)</", html) == [("ins", "Deep"), ("del", "2"), ("ins", "(nothing)")]
+    assert "text-decoration: line-through" in html and "text-decoration: underline" in html
+    assert re.findall(r">([✓✗] \w+): ", html) == ["✗ wrong", "✓ right", "✓ right", "✗ wrong"]
+    assert "before: ✗ wrong: I am Sprout.\n   after:  ✓ right: I am {+Deep+} Sprout." in text
+    show_side_by_side(["Who?"], ["a b"], ["a c"])
+    assert "right" not in shown[1][0] and shown[1][1] == "1. Who?\n   before: a [-b-]\n   after:  a {+c+}"
+    with pytest.raises(ValueError, match="1, 1, 2, 1, 1"):
+        show_side_by_side(["q"], ["a"], ["b", "c"])
+
+
+def test_side_by_side_shows_text_not_html(shown):
+    hostile = "<script>alert(1)</script> <img src=x onerror=alert(1)> </td></table><b>bold</b> $\\LaTeX$"
+    for texts in ((hostile, "a", "b"), ("q", hostile, "b"), ("q", "a", hostile), ("q", hostile, hostile)):
+        show_side_by_side(*([text] for text in texts))
+        html = shown.pop()[0]
+        assert "&lt;script&gt;alert(1)" in html and "\\LaTeX$" in html
+        assert not any(tag in html for tag in ("<script", "<img", "<b>", "</table><b"))
+        assert re.search(r'<table[^>]*class="[^"]*mathjax_ignore', html)
+
+
+def test_a_scoreboard_to_read_is_sorted_and_tells_intervals():
+    metrics = {"facts": ([True] * 9 + [False], [True] * 9 + [False]), "word_problems": ([False] * 10, [True] * 10)}
+    board = scoreboard({**metrics, "words": ([10.0, 20.0], [5.0, 25.0])})
+    table = scoreboard_table(board)
+    assert list(table.index) == ["word problems", "facts", "words"] and table["n"].tolist() == [10, 10, 2]
+    assert table.loc["word problems", "before"] == "0.0% (0.0 to 27.8)"
+    low, high = (100 * value for value in paired_difference(*metrics["word_problems"])[1:])
+    assert table.loc["word problems", "change"] == f"+100.0 points ({low:+.1f} to {high:+.1f})"
+    assert table.loc["words", "after"].startswith("15.0 (") and "points" not in table.loc["words", "change"]

@@ -1,13 +1,22 @@
+import base64
 import io
+import math
+import re
 from contextlib import redirect_stdout
+from itertools import pairwise
+from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
+import pytest
 import torch
 from conftest import make_model
 from nbclient import NotebookClient
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from helper.live import LiveLog, watch
+from helper import guards
+from helper.live import CHARTS, LiveLog, alarm_levels, method, only_numbers, watch
+from helper.plots import image_html, plot_progress
 
 
 def make_trainer(tokenizer, folder, **options):
@@ -42,21 +51,167 @@ def test_watch_twice_leaves_one_log(tokenizer, tmp_path):
     assert isinstance(live, TrainerCallback)
 
 
-def test_in_a_notebook_many_steps_are_one_output(tmp_path):
-    code = """
-import time
+def run_in_a_kernel(codes, folder) -> list:
+    """The outputs that each cell leaves in a notebook."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+FAKE_RUN = """
 from types import SimpleNamespace as Some
-from helper.live import LiveLog
-live = LiveLog(seconds_between=0)
-live.on_train_begin(None, Some(global_step=0, log_history=[]), None)
+from helper import live
+live.DRAW_EVERY, live.DRAW_SHARE = 0, 10  # draw at every step
+log = live.LiveLog(seconds_between=0, charts={charts})
+log.on_train_begin(None, Some(global_step=0, log_history=[]), None)
 for step in range(1, 31):
-    live.on_log(None, Some(global_step=step), None, logs={"loss": 1 / step, "reward": 0.5})
-    live.on_step_end(None, Some(global_step=step, max_steps=30), None)
-live.on_train_end(None, Some(global_step=30, max_steps=30), None)
+    log.on_log(None, Some(global_step=step), None, logs={{"loss": 1 / step, "reward": 0.5}})
+    log.on_step_end(None, Some(global_step=step, max_steps=30), None)
+log.on_train_end(None, Some(global_step=30, max_steps=30), None)
 """
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = notebook.cells[0].outputs
-    assert len(outputs) == 1 and outputs[0].output_type == "display_data"
-    assert outputs[0].data["text/plain"].startswith("step 30/30 · 0:0")
-    assert "loss 0.033 · reward 0.500" in outputs[0].data["text/plain"]
+
+
+FIGURE_CELLS = (
+    "from helper.plots import plot_lora, show_figure\nplot_lora()",
+    "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\nshow_figure(figure, 'An empty chart.')",
+)
+
+
+def test_in_a_notebook_many_steps_are_one_output(tmp_path):
+    runs = [FAKE_RUN.format(charts=charts) for charts in (True, False)]
+    (output,), (short,), *figures = run_in_a_kernel([*runs, *FIGURE_CELLS], tmp_path)
+    for outputs in figures:  # each once, as HTML alone
+        assert [set(figure.data) for figure in outputs] == [{"text/plain", "text/html"}]
+    assert set(short.data) == {"text/plain"} and "\n" not in short.data["text/plain"]  # a line alone
+    assert output.output_type == "display_data" and set(output.data) == {"text/plain", "text/html"}
+    assert output.data["text/plain"].startswith("step 30/30 · 0:0")
+    assert "loss 0.033 · reward 0.500" in output.data["text/plain"]
+    html = output.data["text/html"]
+    alt = re.search(r'<img alt="([^"]+)"', html)[1]
+    assert alt.startswith("Training, step 30 of 30: ") and "loss falls from 1 to 0.0358" in alt
+    assert html.count("<img") == 1 and "reward ends where it began, at 0.5" in alt
+    assert base64.b64decode(re.search(r"base64,([^\"]+)", html)[1]).startswith(b"\x89PNG")
+
+
+def test_the_charts_cost_at_most_their_share_of_the_time(monkeypatch):
+    """A clock of its own: 600 steps of 0.1 s, a picture takes 0.2 s."""
+    clock, live = [0.0], LiveLog()
+    monkeypatch.setattr("helper.live.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("helper.live.in_notebook", lambda: True)
+    monkeypatch.setattr("helper.live.display", lambda *args, **options: SimpleNamespace(update=lambda *a, **o: None))
+    drawn = []
+
+    def draw(*args):
+        clock[0] += 0.2
+        drawn.append(clock[0])
+        return SimpleNamespace(alt="")
+
+    monkeypatch.setattr("helper.live.plot_progress", draw)
+    monkeypatch.setattr("helper.live.image_html", lambda *args: "<img>")
+    live.on_train_begin(None, SimpleNamespace(global_step=0, log_history=[]), None)
+    for step in range(1, 601):
+        clock[0] += 0.1
+        state = SimpleNamespace(global_step=step, max_steps=600)
+        live.on_log(None, state, None, logs={"loss": 1.0})
+        live.on_step_end(None, state, None)
+    live.on_train_end(None, state, None)
+    assert live.seconds_drawing == pytest.approx(0.2 * len(drawn)) and 5 <= len(drawn) <= 10
+    assert live.seconds_drawing <= 0.03 * live.seconds
+    assert all(later - earlier > 2 for earlier, later in pairwise(drawn[:-1]))
+
+
+def grpo_log(**columns):
+    base = {"step": range(1, 13), "loss": 0.0, "reward": 0.8, "entropy": 0.2, "frac_reward_zero_std": 0.25}
+    return pd.DataFrame({**base, "completions/clipped_ratio": 0.0, "completions/mean_length": 40.0, **columns})
+
+
+def dpo_log(**columns):
+    base = {"step": range(1, 13), "loss": 0.7, "rewards/margins": 0.5, "rewards/chosen": 0.0, "rewards/rejected": -0.5}
+    return pd.DataFrame({**base, "logps/chosen": -12.0, "logps/rejected": -14.0, "learning_rate": 1e-3, **columns})
+
+
+ARGS = SimpleNamespace(max_completion_length=72, beta=0.2)
+
+
+def sounds(alarm, log: pd.DataFrame) -> bool:
+    return alarm(log.to_dict("records"), ARGS) is not None
+
+
+def after_the_start(first: float, rest: float) -> list[float]:
+    return [first] * 6 + [rest] * 6
+
+
+@pytest.mark.parametrize("factor", [0.97, 1.03])  # just below and just above the line
+def test_the_lines_stand_where_the_alarms_sound(factor):
+    level = alarm_levels(grpo_log(), ARGS)
+    log = grpo_log(**{"completions/clipped_ratio": factor * level["completions/clipped_ratio"][0]})
+    assert sounds(guards.completions_cut_off, log) == (factor > 1)
+    log = grpo_log(entropy=after_the_start(0.2, factor * level["entropy"][0]))
+    assert sounds(guards.entropy_collapsed, log) == (factor < 1)
+    log = grpo_log(reward=after_the_start(0.8, factor * level["reward"][0]))
+    assert sounds(guards.reward_fell, log) == (factor < 1)
+    log = grpo_log(frac_reward_zero_std=min(1.0, factor * level["frac_reward_zero_std"][0]))
+    assert sounds(guards.no_spread, log) == (factor > 1)
+    level = alarm_levels(dpo_log(), ARGS)
+    log = dpo_log(**{"rewards/margins": factor * level["rewards/margins"][0]})
+    assert sounds(guards.pairs_alike, log) == (factor < 1)
+    (unlearned,) = set(level["logps/chosen"][0])
+    now = unlearned * (2 - factor)  # log-probabilities are negative
+    log = dpo_log(**{"logps/chosen": now, "rewards/chosen": ARGS.beta * (now + 12)})
+    assert sounds(guards.chosen_unlearned, log) == (factor < 1)
+
+
+def test_the_lines_are_drawn_from_the_guards_constants(monkeypatch):
+    monkeypatch.setattr(guards, "CUT_OFF", 0.375)
+    monkeypatch.setattr(guards, "COLLAPSED", 0.25)
+    log = grpo_log()
+    figure = plot_progress(log, CHARTS["GRPO"], alarm_levels(log, ARGS), steps=20)
+    drawn = {
+        axis.get_title(): line.get_ydata()[0] for axis in figure.axes for line in axis.lines if line.get_gid() == "alarm"
+    }
+    assert drawn == {
+        "reward": 0.4, "groups without spread": 1.0, "entropy (nats a token)": pytest.approx(0.05),
+        "tokens a response": 72.0, "responses cut short": 0.375,
+    }  # fmt: skip
+    assert "alarm above 38% (line at 0.375)" in figure.alt
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [({"mean_token_accuracy": 0.5}, "SFT"), ({"rewards/margins": 0.1}, "DPO"), ({"reward": 0.1}, "GRPO"), ({}, "SFT")],
+)
+def test_the_method_is_found_from_what_is_logged(columns, wanted):
+    assert method(pd.DataFrame([{"step": 1, "loss": 1.0, **columns}])) == wanted
+
+
+def test_odd_numbers_do_not_stop_a_training():
+    for odd in (math.nan, math.inf, None, "0.5"):
+        log = grpo_log(reward=after_the_start(odd, 0.5), loss=odd, entropy=odd)
+        log["step"] = [1, *range(3, 14)]
+        log = only_numbers(log)
+        figure = plot_progress(log, CHARTS["GRPO"], alarm_levels(log, ARGS), steps=20)
+        assert log.notna().any(axis=None) and image_html(figure, figure.alt)
+
+
+def test_the_charts_show_the_steps_before_an_interruption(monkeypatch):
+    pictures = []
+    monkeypatch.setattr("helper.live.in_notebook", lambda: True)
+    monkeypatch.setattr("helper.live.display", lambda data, **options: pictures.append(data["text/plain"]))
+    live, history = LiveLog(), [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}]
+    live.on_train_begin(None, SimpleNamespace(global_step=2, log_history=history), None)
+    state = SimpleNamespace(global_step=3, max_steps=3)
+    live.on_log(None, state, None, logs={"loss": 1.0})
+    live.on_train_end(None, state, None)
+    assert live.table()["loss"].tolist() == [4.0, 2.0, 1.0] and "loss (nats a token) falls from 4 to 2.33" in pictures[0]
+
+
+def test_in_a_terminal_it_stays_one_line(capsys):
+    live = LiveLog(seconds_between=0)
+    live.on_train_begin(None, SimpleNamespace(global_step=0, log_history=[]), None)
+    for step in (1, 2):
+        state = SimpleNamespace(global_step=step, max_steps=2)
+        live.on_log(None, state, None, logs={"loss": 1.0})
+        live.on_step_end(None, state, None)
+    live.on_train_end(None, state, None)
+    printed = capsys.readouterr().out
+    assert printed.strip() == "step 2/2 · 0:00 · loss 1.000" and live.seconds_drawing == 0
