@@ -30,6 +30,8 @@ from helper.evaluation import (
     peak_memory_mb,
     save_scoreboard,
     scoreboard,
+    scoreboard_table,
+    show_side_by_side,
     wilson_interval,
 )
 from helper.generation import (
@@ -60,6 +62,7 @@ from helper.plots import (
     plot_sft_mask,
     plot_stages,
     plot_training,
+    show_figure,
 )
 from helper.rewards import (
     boxed_format_reward,
@@ -127,7 +130,10 @@ __all__ = [
     "reward_func",
     "save_scoreboard",
     "scoreboard",
+    "scoreboard_table",
     "set_seed",
+    "show_figure",
+    "show_side_by_side",
     "skip_masked_positions",
     "test_model_with_questions",
     "to_alpaca",
