@@ -29,9 +29,9 @@ from helper.rewards import hackable_reward
 LONGEST_TEXT = 1000  # characters: the memory that attention takes grows with the square of the length
 MOST_REWARDS = 16
 MASKS = {
-    "answer": "the answer only, as the lesson trains",
-    "everything": "every token, the prompt's too",
-    "no end": "the answer, but masked by id: no end token",
+    "answer": "the answer",
+    "everything": "all tokens",
+    "no end": "the answer without its end",
 }
 PAGE = "background:#ffffff;color:#1a1a1a;padding:10px;font-size:14px;line-height:1.5;max-width:760px"
 CELL = "background:#ffffff;color:#1a1a1a;border:1px solid #999999;padding:4px 8px;text-align:left;vertical-align:top"
@@ -71,7 +71,9 @@ def _facts(facts: dict[str, str]) -> str:
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col" style="{CELL}">{escape(column)}</th>' for column in columns)
-    lines = ["".join(f'<td style="{CELL};{TEXT}">{escape(cell)}</td>' for cell in row) for row in rows]
+    lines = [f'<th scope="row" style="{CELL}">{escape(row[0])}</th>' for row in rows]
+    for number, row in enumerate(rows):
+        lines[number] += "".join(f'<td style="{CELL};{TEXT}">{escape(cell)}</td>' for cell in row[1:])
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
@@ -153,7 +155,8 @@ def answers_view(models: dict, message: str, longest: int, temperature: float, s
 def labelled_tokens(tokenizer, messages: list[dict], mask: str = "answer") -> list[tuple[int, bool]]:
     """(token id, whether it is in the loss) for a conversation whose last message is the answer.
 
-    `mask` is a key of MASKS; "answer" gives the labels of TRL's SFTTrainer for a row with prompt and completion.
+    `mask` is a key of MASKS. "answer" gives the labels of TRL's SFTTrainer for a row with prompt and completion;
+    "no end" makes the mistake of masking every end token by its id.
     """
     template, end = tokenizer.apply_chat_template, end_of_turn_id(tokenizer)
     prompt = template(messages[:-1], tokenize=False, add_generation_prompt=True)
@@ -168,23 +171,23 @@ def tokens_view(tokenizer, messages: list[dict], mask: str = "answer") -> View:
     """The tokens of a conversation: which are trained, which are only read, and where a turn ends."""
     check_text("".join(message["content"] for message in messages))
     tokens, end = labelled_tokens(tokenizer, messages, mask), end_of_turn_id(tokenizer)
-    marks = [_token(tokenizer.decode([token]), trained, token == end) for token, trained in tokens]
+    marks = [_token(show_token(tokenizer.decode([token])), trained, token == end) for token, trained in tokens]
     ends = [trained for token, trained in tokens if token == end]
-    learned = "is trained: the model learns to stop" if ends and ends[-1] else "is NOT trained: it will not learn to stop"
+    learned = "trained, so the model learns to stop" if ends and ends[-1] else "NOT trained, so it does not learn to stop"
     count = sum(trained for _, trained in tokens)
     counts = f"{len(tokens)} tokens: {len(tokens) - count} only read (label -100), {count} trained"
     legend = [_token("read only", False, False), _token("trained", True, False), _token("end of turn", True, True)]
-    facts = _facts({"tokens": counts, "the last end of turn": learned})
+    facts = _facts({"tokens": counts, "end of the answer's turn": learned})
     lines = [f'<div style="margin:6px 0">{" ".join(line)}</div>' for line in (legend, marks)]
     read = "".join(show_token(tokenizer.decode([token])) for token, trained in tokens if trained)
-    return View(f"{counts}. The last end of turn {learned}. Trained: {read}", page(lines[0], lines[1], facts))
+    return View(f"{counts}. End of the answer's turn: {learned}. Trained: {read}", page(lines[0], lines[1], facts))
 
 
 def _token(text: str, trained: bool, end: bool) -> str:
     """Underlined on blue: trained. Plain on grey: read only. Bold in a frame: the end of a turn."""
     style = f"{TOKEN};background:{SKY if trained else '#e3e3e3'};text-decoration:{'underline' if trained else 'none'}"
     style += f";font-weight:bold;border:2px solid {RED}" if end else ""
-    shown = escape(show_token(text) or "∅")
+    shown = escape(text or "∅")
     shown = f"<u>{shown}</u>" if trained else shown  # where a page takes the styles away, the tags stay
     return f'<span style="{style}">{f"<b>{shown}</b>" if end else shown}</span>'
 
@@ -201,9 +204,10 @@ def dpo_view(chosen: float, rejected: float, beta: float) -> View:
     figure, (left, right) = _figure(2, 7, 2.9)
     left.plot(axis_of_m, np.logaddexp(0, -beta * axis_of_m), color=BLUE, linewidth=2)
     left.axhline(math.log(2), color="black", linestyle=":", linewidth=1, label="ln 2: the start")
-    left.set(title=f"loss, β = {beta:g}", xlabel="margin m (nats)", ylim=(0, max(4, 1.15 * loss)))
+    top = max(4, 1.15 * loss)
+    left.set(title=f"loss, β = {beta:g}", xlabel="margin m (nats)", ylim=(-0.04 * top, top))
     right.plot(axis_of_m, 1 / (1 + np.exp(beta * axis_of_m)), color=BLUE, linewidth=2)
-    right.set(title="gradient weight σ(-β·m)", xlabel="margin m (nats)", ylim=(-0.03, 1.05))
+    right.set(title="gradient weight σ(-β·m)", xlabel="margin m (nats)", ylim=(-0.04, 1.05))
     for axis, value in ((left, loss), (right, weight)):
         axis.plot(margin, value, "D", color=RED, markersize=9, label="this pair")
         axis.legend(frameon=False, loc="upper right")
@@ -243,19 +247,20 @@ def read_rewards(text: str) -> list[float]:
 def advantages_view(text: str) -> View:
     """Rewards of a group, and its advantages without and with division by std (Shao et al. 2024, section 4.1.2)."""
     rewards = np.array(read_rewards(text))
-    centred = rewards - rewards.mean()
+    centred = rewards - rewards.mean() if len(set(rewards)) > 1 else np.zeros(len(rewards))  # no rounding errors
     spread = float(rewards.std(ddof=1))
     scaled = centred / (spread + 1e-4)
-    panels = {"reward": rewards, "reward - mean": centred, "(reward - mean) / std": scaled}
+    first = f"reward (mean {rewards.mean():.2f})"
+    panels = {first: rewards, "reward - mean": centred, "(reward - mean) / std": scaled}
     figure, axes = _figure(3, 7, 2.7)
     for axis, (title, values) in zip(axes, panels.items()):
         numbers = np.arange(1, len(values) + 1)
-        axis.bar(numbers, values, color=GREY if title == "reward" else [BLUE if v >= 0 else ORANGE for v in values])
+        axis.bar(numbers, values, color=GREY if title == first else [BLUE if v >= 0 else ORANGE for v in values])
         axis.axhline(0, color="black", linewidth=1)
         axis.set(title=title, xlabel="response", xticks=numbers if len(values) <= 8 else numbers[::3])
-        axis.margins(y=0.15)
-    axes[0].axhline(rewards.mean(), color="black", linestyle="--", linewidth=1, label="mean")
-    axes[0].legend(frameon=False)
+        low, high = min(0, *values), max(0, *values)
+        axis.set_ylim(low - 0.1 * (high - low or 5), high + 0.1 * (high - low or 5))
+    axes[0].axhline(rewards.mean(), color="black", linestyle="--", linewidth=1)
     facts = {"mean and std": f"{rewards.mean():.3f} and {spread:.3f}"}
     facts |= {"advantages" if title == "reward - mean" else "divided by std": ", ".join(f"{v:+.2f}" for v in values)
               for title, values in list(panels.items())[1:]}  # fmt: skip
@@ -329,9 +334,11 @@ def rates_view(record: dict, rate: float) -> View:
     shares = [other["right"] / n for other in runs]
     ends = np.array([wilson_interval(other["right"], n) for other in runs]).T
     rates = [other["learning_rate"] for other in runs]
-    right.errorbar(rates, shares, np.abs(ends - shares), fmt="o-", color=GREY, capsize=3, label="the other runs")
-    right.plot(rate, run["right"] / n, "D", color=RED, markersize=9, label="this run")
+    right.errorbar(rates, shares, np.abs(ends - shares), fmt="o-", color=GREY, capsize=3, label="all runs")
+    right.plot(rate, run["right"] / n, "D", color=RED, markersize=9, label="this run", zorder=3)
     right.set(title="right on held-out questions", xlabel="learning rate", xscale="log", ylim=(0, 0.75))
+    right.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45, ha="right")
+    right.minorticks_off()
     right.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     right.legend(frameon=False, loc="upper left")
     low, high = wilson_interval(run["right"], n)

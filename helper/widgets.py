@@ -13,13 +13,13 @@ from ipywidgets import (
     HTML,
     BoundedIntText,
     Button,
-    Dropdown,
     FloatSlider,
     HBox,
     Layout,
     SelectionSlider,
     Text,
     Textarea,
+    ToggleButtons,
     VBox,
     Widget,
 )
@@ -83,15 +83,19 @@ class Explorer(VBox):
         return super()._repr_mimebundle_(**options) | bundle
 
 
-def _look(name: str) -> dict:
-    """Description and size shared by the controls; they shrink with the window."""
-    return {"description": name, "style": {"description_width": "130px"},
-            "layout": Layout(width="auto", max_width="700px")}  # fmt: skip
+def _look(name: str, at_once: bool = False) -> dict:
+    """Description and size shared by the controls; they shrink with the window.
+
+    `at_once`: every key counts; else Enter, leaving the field or letting go of the slider.
+    """
+    layout = Layout(width="auto", max_width="700px")
+    return {"description": name, "style": {"description_width": "130px"}, "layout": layout, "continuous_update": at_once}
 
 
-def _typed(name: str, at_once: bool = False) -> dict:
-    """The same for a control whose every key counts (`at_once`), or only Enter, Tab or letting go."""
-    return _look(name) | {"continuous_update": at_once}
+def _choice(name: str, options: dict) -> ToggleButtons:
+    """Buttons of which one is chosen. JupyterLab takes the arrow keys from a drop-down list, and not Enter from these."""
+    style = {"description_width": "130px", "button_width": "auto"}
+    return ToggleButtons(options=list(options.items()), description=name, style=style)
 
 
 def _button(name: str, press: Callable[[], None]) -> Button:
@@ -106,10 +110,9 @@ def explore_next_token(models: dict[str, tuple], text: str = "What is an LLM?", 
     A button a model appends its likeliest token to the answer so far, so that an answer can be written token by token.
     """
     controls = {
-        "text": Text(text, **_typed("text")),
-        "chat": Dropdown(options=[("as it is", False), ("as a message in the chat template", True)], value=False,
-                         **_look("the models read it")),
-        "answer": Textarea("", rows=2, placeholder="(nothing yet)", **_typed("answer so far")),
+        "text": Text(text, **_look("text")),
+        "chat": _choice("the models read it", {"as it is": False, "in the chat template": True}),
+        "answer": Textarea("", rows=2, placeholder="(nothing yet)", **_look("answer so far")),
     }  # fmt: skip
     buttons = {}
     for name in models:
@@ -136,10 +139,10 @@ def chat_side_by_side(
     Temperature 0 is greedy; above, `seed` decides the draw. The random numbers of the lesson are not touched.
     """
     controls = {
-        "message": Text(message, **_typed("message")),
-        "longest": BoundedIntText(max_new_tokens, min=1, max=512, **_typed("tokens at most")),
-        "temperature": FloatSlider(0.0, min=0.0, max=2.0, step=0.1, **_typed("temperature")),
-        "seed": BoundedIntText(seed, min=0, max=2**31 - 1, **_typed("seed")),
+        "message": Text(message, **_look("message")),
+        "longest": BoundedIntText(max_new_tokens, min=1, max=512, **_look("tokens at most")),
+        "temperature": FloatSlider(0.0, min=0.0, max=2.0, step=0.1, **_look("temperature")),
+        "seed": BoundedIntText(seed, min=0, max=2**31 - 1, **_look("seed")),
     }
 
     def ask() -> None:
@@ -158,11 +161,10 @@ def explore_tokens(tokenizer, messages: list[dict]) -> Explorer:
     """
     roles = [message["role"] for message in messages]
     controls = {
-        f"message {number}": Textarea(message["content"], rows=2, **_typed(message["role"], at_once=True))
+        f"message {number}": Textarea(message["content"], rows=2, **_look(message["role"], at_once=True))
         for number, message in enumerate(messages)
     }
-    options = [(words, mask) for mask, words in MASKS.items()]
-    controls["mask"] = Dropdown(options=options, **_look("the loss is on"))
+    controls["mask"] = _choice("the loss is on", {words: mask for mask, words in MASKS.items()})
 
     def show(mask: str, **texts: str) -> View:
         edited = [{"role": role, "content": text} for role, text in zip(roles, texts.values(), strict=True)]
@@ -175,9 +177,9 @@ def explore_dpo_loss(chosen: float = 0.0, rejected: float = 0.0, beta: float = 0
     """DPO's loss, gradient weight and implicit rewards for both log-ratios log π/π_ref (nats) and β (one of BETAS)."""
     ratio = {"min": -15.0, "max": 15.0, "step": 0.5}
     controls = {
-        "chosen": FloatSlider(chosen, **ratio, **_typed("chosen, log-ratio")),
-        "rejected": FloatSlider(rejected, **ratio, **_typed("rejected, log-ratio")),
-        "beta": SelectionSlider(options=[(f"{b:g}", b) for b in BETAS], value=beta, **_typed("β")),
+        "chosen": FloatSlider(chosen, **ratio, **_look("chosen log-ratio")),
+        "rejected": FloatSlider(rejected, **ratio, **_look("rejected log-ratio")),
+        "beta": SelectionSlider(options=[(f"{b:g}", b) for b in BETAS], value=beta, **_look("β")),
     }
     return Explorer(controls, dpo_view)
 
@@ -186,7 +188,7 @@ def explore_group_advantages(rewards: list[float] = (1, 0, 2)) -> Explorer:
     """Edit the rewards of a group; see its advantages, with and without division by std. ValueError for bad `rewards`."""
     text = ", ".join(f"{reward:g}" for reward in rewards)
     read_rewards(text)
-    return Explorer({"text": Text(text, **_typed("rewards of a group"))}, advantages_view)
+    return Explorer({"text": Text(text, **_look("rewards of a group"))}, advantages_view)
 
 
 def reward_playground(
@@ -197,8 +199,8 @@ def reward_playground(
     if not isinstance(functions, dict):
         functions = {function.__name__: function for function in reward_functions}
     controls = {
-        "completion": Textarea(completion, rows=3, **_typed("completion", at_once=True)),
-        "expected": Text(str(expected), **_typed("expected answer", at_once=True)),
+        "completion": Textarea(completion, rows=3, **_look("completion", at_once=True)),
+        "expected": Text(str(expected), **_look("expected answer", at_once=True)),
     }
     return Explorer(controls, lambda **state: rewards_view(functions, **state))
 
@@ -213,5 +215,5 @@ def explore_learning_rates(path: str | Path | None = None) -> Explorer:
         raise FileNotFoundError(f"There is no record {path}: `make record` makes it.")
     record = json.loads(path.read_text(encoding="utf-8"))
     rates = [run["learning_rate"] for run in record["runs"]]
-    slider = SelectionSlider(options=[(f"{rate:g}", rate) for rate in rates], **_typed("learning rate"))
+    slider = SelectionSlider(options=[(f"{rate:g}", rate) for rate in rates], **_look("learning rate"))
     return Explorer({"rate": slider}, lambda rate: rates_view(record, rate))
