@@ -1,7 +1,7 @@
 """Recorded runs that are too long for a lesson: `python -m factory.record` (or `make record`) makes all of them again.
 
-    python -m factory.record --only random_rewards    GRPO with the correct reward against GRPO with a random one, several
-        seeds, the same settings and problems. The control of lesson 04: a random reward must gain nothing.
+    python -m factory.record --only random_rewards    GRPO with the correct reward against GRPO with a random one,
+        several seeds, the same settings and problems. The control of lesson 04: a random reward must gain nothing.
         Writes `data/recorded/04_random_rewards.json`.
     python -m factory.record --only learning_rates    short SFT runs of `sprout-base`, alike but for the learning rate:
         the loss of each, its held-out score and some answers. For the explorer of lesson 02.
@@ -39,7 +39,7 @@ from helper import (
 
 RECORDED = ROOT / "data" / "recorded"
 REWARDS: dict[str, Callable] = {"correct": reward_func, "random": random_reward}
-RATES = (5e-5, 2e-4, 1e-3, 3e-3, 6e-3, 2e-2)  # lesson 02 trains with the third; the ends are a twentieth and twenty times it
+RATES = (5e-5, 2e-4, 1e-3, 3e-3, 6e-3, 2e-2)  # lesson 02 trains with the third; the ends are 1/20 and 20 times it
 SHORT = {"max_steps": 60, "warmup_steps": 5, "logging_steps": 2}  # as short as the trials in lesson 02
 QUESTIONS = ("Give me an 1-sentence introduction of LLM.", "Calculate 1+1-1")
 LONGEST = 56  # tokens an answer may have, as in those trials

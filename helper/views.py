@@ -71,9 +71,11 @@ def _facts(facts: dict[str, str]) -> str:
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col" style="{CELL}">{escape(column)}</th>' for column in columns)
-    lines = [f'<th scope="row" style="{CELL}">{escape(row[0])}</th>' for row in rows]
-    for number, row in enumerate(rows):
-        lines[number] += "".join(f'<td style="{CELL};{TEXT}">{escape(cell)}</td>' for cell in row[1:])
+    lines = [
+        f'<th scope="row" style="{CELL}">{escape(first)}</th>'
+        + "".join(f'<td style="{CELL};{TEXT}">{escape(cell)}</td>' for cell in others)
+        for first, *others in rows
+    ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
@@ -133,14 +135,16 @@ def likeliest_token(model, tokenizer, text: str) -> str:
 # Answers side by side.
 
 
-def answers_view(models: dict, message: str, longest: int, temperature: float, seed: int) -> View:
+def answers_view(
+    models: dict, message: str, longest: int, temperature: float, seed: int, system_message: str | None = None
+) -> View:
     """Each model's answer to one message. The seed is used for this alone: the lesson's own random numbers stay."""
     check_text(message)
-    answers = {}
+    options, answers = {"max_new_tokens": longest, "temperature": temperature}, {}
     for name, (model, tokenizer) in models.items():
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            text = generate_responses(model, tokenizer, message, max_new_tokens=longest, temperature=temperature)
+            text = generate_responses(model, tokenizer, message, system_message, **options)
         answers[name] = text or "(nothing)"
     place = f"flex:1 1 220px;border:1px solid #999999;padding:6px 10px;{TEXT}"
     cards = [f'<div style="{place}"><b>{escape(name)}</b><br>{escape(text)}</div>' for name, text in answers.items()]
@@ -173,11 +177,11 @@ def tokens_view(tokenizer, messages: list[dict], mask: str = "answer") -> View:
     tokens, end = labelled_tokens(tokenizer, messages, mask), end_of_turn_id(tokenizer)
     marks = [_token(show_token(tokenizer.decode([token])), trained, token == end) for token, trained in tokens]
     ends = [trained for token, trained in tokens if token == end]
-    learned = "trained, so the model learns to stop" if ends and ends[-1] else "NOT trained, so it does not learn to stop"
+    learned = "trained, so the model learns to stop" if ends and ends[-1] else "NOT trained, so it never learns to stop"
     count = sum(trained for _, trained in tokens)
     counts = f"{len(tokens)} tokens: {len(tokens) - count} only read (label -100), {count} trained"
     legend = [_token("read only", False, False), _token("trained", True, False), _token("end of turn", True, True)]
-    facts = _facts({"tokens": counts, "end of the answer's turn": learned})
+    facts = _facts({"the loss is on": MASKS[mask], "tokens": counts, "end of the answer's turn": learned})
     lines = [f'<div style="margin:6px 0">{" ".join(line)}</div>' for line in (legend, marks)]
     read = "".join(show_token(tokenizer.decode([token])) for token, trained in tokens if trained)
     return View(f"{counts}. End of the answer's turn: {learned}. Trained: {read}", page(lines[0], lines[1], facts))
@@ -197,7 +201,7 @@ def _token(text: str, trained: bool, end: bool) -> str:
 
 @mpl.rc_context(FONT)
 def dpo_view(chosen: float, rejected: float, beta: float) -> View:
-    """Loss, gradient weight and implicit rewards of one pair, from both log-ratios in nats (Rafailov et al. 2023, eq. 7)."""
+    """Loss, gradient weight and implicit rewards of one pair, from both log-ratios in nats (Rafailov et al., eq. 7)."""
     margin = chosen - rejected
     loss, weight = float(np.logaddexp(0, -beta * margin)), 1 / (1 + math.exp(beta * margin))
     axis_of_m = np.linspace(-32, 32, 257)
@@ -219,7 +223,7 @@ def dpo_view(chosen: float, rejected: float, beta: float) -> View:
         "implicit rewards": f"chosen {beta * chosen:+.3f}, rejected {beta * rejected:+.3f}",
     }
     words = "; ".join(f"{name} {text}" for name, text in facts.items())
-    words = f"The DPO loss and its gradient weight against the margin, for β = {beta:g}, with one pair marked: {words}."
+    words = f"The DPO loss and its gradient weight against the margin, β = {beta:g}, with one pair marked: {words}."
     return View(words, page(picture(figure, words), _facts(facts)))
 
 
@@ -304,12 +308,14 @@ def _reason(name: str, function: Callable, text: str, expected: str) -> str:
     box, boxes = extract_boxed(text), text.count(r"\boxed")
     found = r"there is no complete \boxed{}"
     if box is not None:
-        found = f'the last box holds "{box}", {"equal" if answers_match(box, expected) else "not equal"} to "{expected}"'
+        equal = "equal" if answers_match(box, expected) else "not equal"
+        found = f'the last box holds "{box}", {equal} to "{expected}"'
     stands = "stands" if hackable_reward([text], [expected])[0] else "does not stand"
+    filled = "with something in it" if box else "and no complete one is filled"
     reasons = {
         "reward_func": found,
         "graded_reward": found,
-        "boxed_format_reward": rf"{boxes} × \boxed, " + ("with something in it" if box else "and nothing in a complete box"),
+        "boxed_format_reward": rf"{boxes} × \boxed, {filled}",
         "hackable_reward": f"the number {expected} {stands} somewhere in the text",
         "random_reward": "a coin was tossed; nobody read the text",
     }

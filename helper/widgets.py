@@ -48,14 +48,17 @@ NOTE = "This is a picture of an explorer. Run the cell in JupyterLab, and its co
 class Explorer(VBox):
     """Controls above what they show. `controls`: by name; set a `.value` as a hand would. `shown`: the View.
 
-    `show` takes the controls' values by name. It is called when one of `moves` changes (None: any of them).
+    `show` takes the controls' values by name; a ValueError's words are shown. It is called when one of `moves` changes
+    (None: any of them); `waiting` is said meanwhile.
     """
 
-    def __init__(self, controls: dict[str, Widget], show: Callable[..., View], moves: list[str] | None = None):
-        self.controls, self.show = controls, show
+    def __init__(
+        self, controls: dict[str, Widget], show: Callable[..., View], moves: list[str] | None = None, waiting: str = ""
+    ):
+        self.controls, self.show, self.waiting = controls, show, waiting
         self.values = {name: control for name, control in controls.items() if not isinstance(control, Button)}
-        self.shown = show(**self.state())  # what is wrong in the call itself is raised here
-        self.view = HTML(self.shown.html, layout=Layout(width="auto", margin="4px 0"))
+        self.view = HTML(layout=Layout(width="auto", margin="4px 0"))
+        self.draw()
         for name in moves or self.values:
             controls[name].observe(self.redraw, "value")
         buttons = [control for control in controls.values() if isinstance(control, Button)]
@@ -65,15 +68,23 @@ class Explorer(VBox):
         """The controls' values by name."""
         return {name: control.value for name, control in self.values.items()}
 
-    def redraw(self, _=None) -> None:
-        """Show what belongs to the controls' values. Errors become words: raised in a widget, nobody would see them."""
+    def draw(self) -> None:
+        """Show what belongs to the controls' values."""
         try:
             self.shown = self.show(**self.state())
         except ValueError as error:
             self.shown = in_words(str(error))
+        self.view.value = self.shown.html
+
+    def redraw(self, _=None) -> None:
+        """The same after a move. Any error becomes words: raised in a widget, nobody would see it."""
+        if self.waiting:
+            self.view.value = in_words(self.waiting).html
+        try:
+            self.draw()
         except Exception as error:
             self.shown = in_words(f"{type(error).__name__}: {error}")
-        self.view.value = self.shown.html
+            self.view.value = self.shown.html
 
     def _repr_mimebundle_(self, **options) -> dict:
         """The widget, and for where there is none the page and its words."""
@@ -88,12 +99,12 @@ def _look(name: str, at_once: bool = False) -> dict:
 
     `at_once`: every key counts; else Enter, leaving the field or letting go of the slider.
     """
-    layout = Layout(width="auto", max_width="700px")
-    return {"description": name, "style": {"description_width": "130px"}, "layout": layout, "continuous_update": at_once}
+    look = {"style": {"description_width": "130px"}, "layout": Layout(width="auto", max_width="700px")}
+    return look | {"description": name, "continuous_update": at_once}
 
 
 def _choice(name: str, options: dict) -> ToggleButtons:
-    """Buttons of which one is chosen. JupyterLab takes the arrow keys from a drop-down list, and not Enter from these."""
+    """Buttons of which one is chosen: JupyterLab takes the arrow keys away from a drop-down list."""
     style = {"description_width": "130px", "button_width": "auto"}
     return ToggleButtons(options=list(options.items()), description=name, style=style)
 
@@ -132,7 +143,11 @@ def explore_next_token(models: dict[str, tuple], text: str = "What is an LLM?", 
 
 
 def chat_side_by_side(
-    models: dict[str, tuple], message: str = "What is an LLM?", max_new_tokens: int = 60, seed: int = 0
+    models: dict[str, tuple],
+    message: str = "What is an LLM?",
+    max_new_tokens: int = 60,
+    seed: int = 0,
+    system_message: str | None = None,
 ) -> Explorer:
     """Type a message, and every model of {name: (model, tokenizer)} answers it.
 
@@ -143,14 +158,13 @@ def chat_side_by_side(
         "longest": BoundedIntText(max_new_tokens, min=1, max=512, **_look("tokens at most")),
         "temperature": FloatSlider(0.0, min=0.0, max=2.0, step=0.1, **_look("temperature")),
         "seed": BoundedIntText(seed, min=0, max=2**31 - 1, **_look("seed")),
+        "ask": _button("ask", lambda: explorer.redraw()),
     }
 
-    def ask() -> None:
-        explorer.view.value = in_words("The models are writing …").html
-        explorer.redraw()
+    def show(**state) -> View:
+        return answers_view(models, system_message=system_message, **state)
 
-    buttons = {"ask": _button("ask", ask)}
-    explorer = Explorer(controls | buttons, lambda **state: answers_view(models, **state), moves=["message"])
+    explorer = Explorer(controls, show, moves=["message"], waiting="The models are writing …")
     return explorer
 
 
@@ -185,7 +199,10 @@ def explore_dpo_loss(chosen: float = 0.0, rejected: float = 0.0, beta: float = 0
 
 
 def explore_group_advantages(rewards: list[float] = (1, 0, 2)) -> Explorer:
-    """Edit the rewards of a group; see its advantages, with and without division by std. ValueError for bad `rewards`."""
+    """Edit the rewards of a group; see its advantages, with and without division by std.
+
+    ValueError for `rewards` that are none.
+    """
     text = ", ".join(f"{reward:g}" for reward in rewards)
     read_rewards(text)
     return Explorer({"text": Text(text, **_look("rewards of a group"))}, advantages_view)

@@ -29,7 +29,7 @@ from helper.widgets import (
     reward_playground,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from")  # tokens of a random model; helper.quiet does it
+pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from")  # a random model's tokens; as helper.quiet does
 HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(1)</script> $x$'
 MESSAGES = [{"role": "user", "content": "what is 12 + 34?"}, {"role": "assistant", "content": "12 + 34 = 46"}]
 RULES = [rewards.reward_func, rewards.boxed_format_reward, rewards.graded_reward, rewards.hackable_reward]
@@ -125,6 +125,9 @@ def test_both_models_answer_and_the_lessons_random_numbers_stay(models):
     for name, pair in models.items():
         text = generate_responses(*pair, "one two", max_new_tokens=6)
         assert f"{name}: {text or '(nothing)'}" in explorer.shown.words
+    with_system = chat_side_by_side({"before": models["before"]}, "one two", 6, system_message="three four")
+    text = generate_responses(*models["before"], "one two", "three four", max_new_tokens=6)
+    assert f"before: {text or '(nothing)'}" in with_system.shown.words
     shown = {}
     for seed in (1, 2, 1):
         before = explorer.shown.words
@@ -156,7 +159,8 @@ def test_the_mask_and_the_end_of_turn_are_marked(tokenizer):
         words = move(explorer, mask=mask)
         tokens = labelled_tokens(tokenizer, MESSAGES, mask)
         trained = [token for token, kept in tokens if kept]
-        assert f"{len(tokens)} tokens: {len(tokens) - len(trained)} only read (label -100), {len(trained)} trained" in words
+        read = len(tokens) - len(trained)
+        assert f"{len(tokens)} tokens: {read} only read (label -100), {len(trained)} trained" in words
         assert ("turn: trained" in words) == (end in trained) == (mask != "no end")
         marks = re.search(r"<div[^>]*>(?:(?!<div).)*</div>(?=<ul)", explorer.view.value).group()
         assert marks.count("<u>") == len(trained)  # underlined, not only blue
@@ -246,19 +250,24 @@ def test_learning_rates_are_those_recorded():
     assert rates == sorted(rates) and len(rates) == 6 and "factory.record" in record["command"]
     for run in record["runs"]:
         words = move(explorer, rate=run["learning_rate"])
-        low, high = wilson_interval(run["right"], record["n"])
-        assert f"{run['right']} of {record['n']}, {run['right'] / record['n']:.0%} (95%: {low:.0%} to {high:.0%})" in words
+        right, n = run["right"], record["n"]
+        low, high = wilson_interval(right, n)
+        assert f"{right} of {n}, {right / n:.0%} (95%: {low:.0%} to {high:.0%})" in words
         assert f"{run['loss'][-1]:.2f} in the last" in words and all(answer in words for answer in run["answers"])
     with pytest.raises(FileNotFoundError, match="make record"):
         explore_learning_rates("nothing.json")
 
 
 def test_a_text_that_is_empty_or_too_long_is_answered_in_words(models, tokenizer):
-    for explorer, name in ((explore_next_token(models), "text"), (chat_side_by_side(models, max_new_tokens=3), "message")):
-        assert "no text yet" in move(explorer, **{name: " "}) and "at most 1,000" in move(explorer, **{name: "a" * 1001})
+    named = {"text": explore_next_token(models), "message": chat_side_by_side(models, max_new_tokens=3)}
+    for name, explorer in named.items():
+        assert "no text yet" in move(explorer, **{name: " "})
+        assert "at most 1,000" in move(explorer, **{name: "a" * 1001})
         for button in (control for control in explorer.controls.values() if isinstance(control, Button)):
             button.click()
         assert "at most 1,000" in explorer.shown.words
+    long = [{"role": "user", "content": "a" * 1001}, MESSAGES[1]]  # a lesson must not stop at such a row
+    assert "at most 1,000" in explore_tokens(tokenizer, long).shown.words
     explorer = explore_tokens(tokenizer, MESSAGES)
     assert "at most 1,000" in move(explorer, message_0="a" * 1001)
 
@@ -270,6 +279,8 @@ def test_an_error_of_a_model_becomes_words(models):
     explorer = chat_side_by_side(models, max_new_tokens=3)
     models["after"][0].forward = broken  # an instance's own attribute, which the models of other tests do not have
     explorer.controls["ask"].click()
+    with pytest.raises(RuntimeError):
+        chat_side_by_side(models)  # in a cell an error stays an error
     assert "RuntimeError: out of memory" in explorer.shown.words and "<img" not in explorer.view.value
 
 
