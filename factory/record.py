@@ -64,7 +64,8 @@ def one_run(reward: str, seed: int) -> dict:
 
 def record_random_rewards(seeds: list[int], path: Path = RECORDED / "04_random_rewards.json") -> None:
     """All runs, written after each one so that a stopped recording keeps what it has."""
-    record = {"command": f"python -m factory.record --seeds {' '.join(map(str, seeds))}", "seeds": seeds, "rows": []}
+    command = f"python -m factory.record --only random_rewards --seeds {' '.join(map(str, seeds))}"
+    record = {"command": command, "seeds": seeds, "rows": []}
     for seed in seeds:
         for reward in REWARDS:
             record["rows"].append(one_run(reward, seed))

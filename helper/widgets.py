@@ -62,7 +62,8 @@ class Explorer(VBox):
         for name in moves or self.values:
             controls[name].observe(self.redraw, "value")
         buttons = [control for control in controls.values() if isinstance(control, Button)]
-        super().__init__([*self.values.values(), HBox(buttons, layout=Layout(flex_flow="row wrap")), self.view])
+        row = [HBox(buttons, layout=Layout(flex_flow="row wrap"))] if buttons else []
+        super().__init__([*self.values.values(), *row, self.view])
 
     def state(self) -> dict:
         """The controls' values by name."""

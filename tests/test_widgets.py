@@ -12,8 +12,10 @@ from conftest import make_model
 from datasets import Dataset
 from ipywidgets import Button
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from trl import SFTConfig, SFTTrainer
 
+from factory import record as recording
 from factory.run_lessons import WIDGETS, clean
 from helper import generate_responses, next_token_table, rewards, wilson_interval
 from helper.models import end_of_turn_id, project_folder
@@ -247,7 +249,8 @@ def test_what_is_wrong_with_a_reward_function_is_said():
 def test_learning_rates_are_those_recorded():
     record, explorer = json.loads(RECORD.read_text("utf-8")), explore_learning_rates()
     rates = [run["learning_rate"] for run in record["runs"]]
-    assert rates == sorted(rates) and len(rates) == 6 and "factory.record" in record["command"]
+    assert rates == list(recording.RATES) and record["settings"] == recording.SHORT
+    assert record["command"] == "python -m factory.record --only learning_rates"
     for run in record["runs"]:
         words = move(explorer, rate=run["learning_rate"])
         right, n = run["right"], record["n"]
@@ -321,3 +324,5 @@ def test_in_a_saved_notebook_the_page_stays_and_the_widget_goes(tmp_path):
     for cell in notebook.cells:
         assert [set(output.data) for output in cell.outputs] == [{"text/html", "text/plain"}]
         assert '<img style="' in cell.outputs[0].data["text/html"]
+    rendered = HTMLExporter(template_name="basic").from_notebook_node(notebook)[0]
+    assert rendered.count('alt="The DPO loss') == rendered.count('alt="Rewards 1, 0, 2.') == 1
