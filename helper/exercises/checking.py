@@ -17,6 +17,8 @@ from numbers import Real
 import numpy as np
 import torch
 
+NOTHING = "Not started. (Written already? Then nothing is returned: is a `return` missing?)"
+
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
@@ -44,8 +46,8 @@ def exercise(body: Callable[..., str]) -> Callable[..., Verdict]:
     def check(*args, **kwargs) -> Verdict:
         try:
             return Verdict(True, f"Right. {body(*args, **kwargs)}".strip())
-        except NotStarted:
-            return Verdict(None, "Not started. (Written already? Then the function returns nothing: is a `return` missing?)")
+        except NotStarted as so_far:
+            return Verdict(None, str(so_far) or NOTHING)
         except Wrong as wrong:
             return Verdict(False, str(wrong))
 
