@@ -360,10 +360,10 @@ PLANTED = {
         ("a str", lambda points: str(needed(points))),
     ],
     "check_choices": [
-        ("Think again: d Hint: these facts", dict(a="DPO", b="SFT", c="RL", d="SFT", e="prompting")),
-        ("Think again: a Hint: one wrong habit", dict(a="RL", b=None, c=None, d=None, e=None)),
-        ("none of prompting", dict(a="DPO", b="PPO", c="RL", d="retrieval", e="prompting")),
-        ("removed or added", dict(a="DPO", b="SFT")),
+        ("Think again: d Hint: these facts", {"a": "DPO", "b": "SFT", "c": "RL", "d": "SFT", "e": "prompting"}),
+        ("Think again: a Hint: one wrong habit", {"a": "RL", "b": None, "c": None, "d": None, "e": None}),
+        ("none of prompting", {"a": "DPO", "b": "PPO", "c": "RL", "d": "retrieval", "e": "prompting"}),
+        ("removed or added", {"a": "DPO", "b": "SFT"}),
     ],
     "check_temperature": [
         ("multiplied by the temperature", lambda logits, t: soft(logits, 1 / t)),
@@ -472,10 +472,10 @@ PLANTED = {
         ("broke down", lambda c, r, rc, rr: ((c - r) ** 2 - 900).sqrt()),
     ],
     "check_claims": [
-        ("Think again: 'c'", dict(a=True, b=True, c=True, d=False, e=False, f=False)),
-        ("Think again: 'a'", dict(a=False, b=True, c=True, d=False, e=False, f=False)),
-        ("neither True nor False", dict(a="yes", b=True, c=False, d=False, e=False, f=False)),
-        ("removed or added", dict(a=True)),
+        ("Think again: 'c'", {"a": True, "b": True, "c": True, "d": False, "e": False, "f": False}),
+        ("Think again: 'a'", {"a": False, "b": True, "c": True, "d": False, "e": False, "f": False}),
+        ("neither True nor False", {"a": "yes", "b": True, "c": False, "d": False, "e": False, "f": False}),
+        ("removed or added", {"a": True}),
     ],
     "check_loss_at_start": [
         ("sign is wrong", lambda a, n, most: loss_left(a, n, most, sign=1)),
@@ -547,7 +547,7 @@ PLANTED = {
         ("Only the last", steps(holds, share=lambda found: float(found[-1]) if found else 0.0)),
         ("silence would be paid", steps(holds, share=lambda found: sum(found) / len(found) if found else 1.0)),
         ("throws the rest away", steps(floors)),
-        ("ZeroDivisionError", steps(lambda a, sign, b, c: int(a) / int(b) == int(c) if sign == "/" else holds(a, sign, b, c))),
+        ("ZeroDivisionError", steps(lambda a, sign, b, c: int(a) / int(b) == int(c))),
         ("ZeroDivisionError", steps(holds, share=lambda found: sum(found) / len(found))),
     ],
     "check_pass_at_k": [
@@ -558,7 +558,7 @@ PLANTED = {
         ("any sample was right", lambda n, c, k: 1.0 if c else 0.0),
         ("*all* k are right", lambda n, c, k: math.comb(c, k) / math.comb(n, k)),
         ("(correct/n)^k", lambda n, c, k: (c / n) ** k),
-        ("n=8, correct=8, k=8: wanted 1.0000, got", lambda n, c, k: 0.5 if c == k else 1 - math.comb(n - c, k) / math.comb(n, k)),
+        ("n=8, correct=8, k=8: wanted 1.0000, got", lambda n, c, k: 0.5 if c == k else pass_at_k(c, n, k)),
     ],
     "check_plan": [
         ("are left over", lambda solved, budget: spend(solved, budget // 2)),
@@ -596,7 +596,7 @@ RIGHT = {  # other right ways
     "check_learning_rates": [],
     "check_filter": [lambda rows: drop(unique(rows), lambda r: r["answer"].endswith(".") and shared_words(r))],
     "check_questions_needed": [lambda points: float(needed(points)), lambda points: np.int64(needed(points))],
-    "check_choices": [dict(a="dpo", b="sft", c="online RL", d="RAG", e="Prompting")],
+    "check_choices": [{"a": "dpo", "b": "sft", "c": "online RL", "d": "RAG", "e": "Prompting"}],
     "check_temperature": [
         soft,
         lambda logits, t: soft(logits, t).tolist(),
@@ -614,7 +614,7 @@ RIGHT = {  # other right ways
     "check_build_pairs": [paired, lambda q, a, f: tuple({**pair, "id": 1} for pair in paired(q, a, f))],
     "check_dpop_loss": [lambda *a: float(dpop(*a, lambda c, r, rc, rr: 5 * (rc - c).clamp(min=0)))],
     "check_own_loss": [lambda c, r, rc, rr: dpo(c, r, rc, rr) - c],
-    "check_claims": [dict(a=True, b=True, c=False, d=False, e=False, f=False)],
+    "check_claims": [{"a": True, "b": True, "c": False, "d": False, "e": False, "f": False}],
     "check_loss_at_start": [lambda a, n, most: -(torch.tensor(a) * torch.tensor(n)).sum() / len(a) / most],
     "check_group_advantages": [
         advantages,
@@ -670,6 +670,20 @@ def test_every_check_has_planted_mistakes():
 def test_nothing_written_is_neither_right_nor_wrong(check, stub):
     verdict = getattr(exercises, check)(stub)
     assert verdict.right is None and "Not started" in repr(verdict)
+
+
+GARBAGE = [
+    math.nan, math.inf, -1, 10**30, "x", "", [], {}, (1, 2), [None], [[1.0]], object(), True, 1j, {"a": 1}, [{}],
+    torch.zeros(0), torch.zeros(2, 2), torch.tensor(1), torch.tensor(True), np.array(["a"]), np.zeros(3), range(3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", [name for name in PLANTED if name not in NOT_FUNCTIONS])
+def test_any_value_at_all_gets_a_clear_word(check):
+    for value in GARBAGE:
+        verdict = getattr(exercises, check)(lambda *a, value=value, **k: value)
+        assert verdict.right is False, (value, verdict)
+        assert "cannot be checked" not in verdict.message and len(verdict.message) < 700, (value, verdict)
 
 
 def test_a_value_missing_in_one_case_only():

@@ -50,6 +50,8 @@ def exercise(body: Callable[..., str]) -> Callable[..., Verdict]:
             return Verdict(None, str(so_far) or NOTHING)
         except Wrong as wrong:
             return Verdict(False, str(wrong))
+        except Exception as error:  # a kind of value that no reader expects
+            return Verdict(False, f"What came back cannot be checked: {type(error).__name__}: {error}"[:300])
 
     check.__annotations__["return"] = Verdict
     return check
@@ -126,7 +128,7 @@ def as_number(value, wanted=None, case: str = "") -> float:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         if value.size != 1 if isinstance(value, np.ndarray) else value.numel() != 1:
             raise Wrong(f"{case}: an array of shape {tuple(value.shape)} came back; a single number was wanted.")
-        return float(value.item())
+        value = value.item()
     if not isinstance(value, Real):
         raise Wrong(f"{case}: {show(value)} came back, {a_kind(value)}; a number was wanted.")
     return float(value)

@@ -6,7 +6,6 @@ Left out on purpose: anything that needs the lesson's trained model. `short_run`
 import copy
 import math
 import random
-import re
 from functools import cache
 
 import torch
@@ -134,9 +133,9 @@ def _wrong_masked_loss(how: str):
         p = torch.softmax(p, -1) if how == "twice" else p
         token = wanted.clamp(min=0)[..., None]
         of_each = (predicted if how == "no softmax" else p.log()).gather(-1, token)[..., 0]
-        of_each = p.gather(-1, token)[..., 0] if how == "probabilities" else of_each
+        of_each = p.gather(-1, token)[..., 0] if "probabilities" in how else of_each
         kept = torch.ones_like(wanted, dtype=torch.bool) if how == "no mask" else wanted != IGNORED
-        of_each = of_each * (1 if how == "sign" else -1)
+        of_each = of_each * (1 if how in ("sign", "probabilities") else -1)
         total = (of_each * kept).sum()
         if how == "by row":
             return ((of_each * kept).sum(-1) / kept.sum(-1)).mean().item()
@@ -158,6 +157,7 @@ LOSS_MISTAKES = {
     "Take one mean over all trained tokens.",
     "sign": "The sign is wrong: this is the mean log-probability, and a loss is minus that.",
     "probabilities": "You averaged probabilities. The loss is minus the mean of their logarithms.",
+    "minus probabilities": "You averaged minus the probabilities. It should be minus their logarithms.",
     "no softmax": "These are the raw scores. Turn them into log-probabilities first: log_softmax.",
     "places": "The softmax runs over the places. It must run over the vocabulary, the last dimension.",
     "twice": "The softmax is applied twice: cross_entropy wants raw scores, it makes log-probabilities itself.",
@@ -193,38 +193,37 @@ def check_masked_loss(function) -> str:
 # 4. A chat template
 
 
-def _chatml(messages: list[dict], add_generation_prompt: bool = False) -> str:
-    text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
-    return text + ("<|im_start|>assistant\n" if add_generation_prompt else "")
+MESSAGE, OPENING = "<|im_start|>{role}\n{content}<|im_end|>\n", "<|im_start|>assistant\n"
+
+
+def _chatml(messages: list[dict], prompt: bool = False, message: str = MESSAGE, opening: str = OPENING) -> str:
+    return "".join(message.format(**m) for m in messages) + (opening if prompt else "")
+
+
+def _template(message: str = MESSAGE, opening: str = OPENING):
+    """A chat template with another form of a message, or of the generation prompt."""
+    return lambda messages, prompt: _chatml(messages, prompt, message, opening)
 
 
 CHATML_MISTAKES = {
-    "The end token is missing: after each content comes <|im_end|>. Without it nothing ever ends.": lambda m, g: _chatml(
-        m, g
-    ).replace("<|im_end|>", ""),
-    "After <|im_end|> comes a line end, also after the last message.": lambda m, g: _chatml(m, g).replace(
-        "<|im_end|>\n", "<|im_end|>"
+    "The end token is missing: after each content comes <|im_end|>. Without it nothing ever ends.": _template(
+        "<|im_start|>{role}\n{content}\n"
     ),
-    "The line end after the very last <|im_end|> is missing.": lambda m, g: _chatml(m, g).removesuffix("\n"),
+    "After <|im_end|> comes a line end, also after the last message.": _template("<|im_start|>{role}\n{content}<|im_end|>"),
     "The generation prompt is missing: with add_generation_prompt the text ends with <|im_start|>assistant and a "
-    "line end.": lambda m, g: _chatml(m),
+    "line end.": _template(opening=""),
     "The generation prompt is always there. It belongs only where add_generation_prompt is true: "
     "in training the answer stands there.": lambda m, g: _chatml(m, True),
-    "The generation prompt lacks its line end, so the model would have to write it.": lambda m, g: (
-        _chatml(m, g).removesuffix("\n") if g else _chatml(m, g)
+    "The generation prompt lacks its line end, so the model would have to write it.": _template(
+        opening="<|im_start|>assistant"
     ),
-    "The generation prompt is closed with <|im_end|>: the assistant's turn would be over before it began.": lambda m, g: (
-        _chatml(m, g) + ("<|im_end|>\n" if g else "")
+    "The generation prompt is closed with <|im_end|>: the assistant's turn would be over before it began.": _template(
+        opening=OPENING + "<|im_end|>\n"
     ),
-    "Every message has the role user. The role is in message['role'].": lambda m, g: _chatml(
-        [{**x, "role": "user"} for x in m], g
-    ),
-    "The roles are missing: after <|im_start|> comes message['role'].": lambda m, g: re.sub(
-        r"<\|im_start\|>\w+\n", "<|im_start|>", _chatml(m, g)
-    ),
-    "Between the role and the content comes a line end.": lambda m, g: re.sub(
-        r"(<\|im_start\|>\w+)\n", r"\1 ", _chatml(m, g)
-    ),
+    "The line end after the very last <|im_end|> is missing.": lambda m, g: _chatml(m, g).removesuffix("\n"),
+    "Every message has the role user. The role is in message['role'].": _template("<|im_start|>user\n{content}<|im_end|>\n"),
+    "The roles are missing: after <|im_start|> comes message['role'].": _template("<|im_start|>{content}<|im_end|>\n"),
+    "Between the role and the content comes a line end.": _template("<|im_start|>{role} {content}<|im_end|>\n"),
     "The system message is dropped.": lambda m, g: _chatml([x for x in m if x["role"] != "system"], g),
     "Only the last message is there; a conversation is all of them.": lambda m, g: _chatml(m[-1:], g),
     "The contents are stripped or changed: they must stay as they are.": lambda m, g: _chatml(
@@ -261,7 +260,7 @@ def check_lora_weights(function) -> str:
     cases = {
         "one matrix 8 x 8, rank 2": ([(8, 8)], 2),
         "one matrix 100 x 10, rank 1": ([(100, 10)], 1),
-        "two matrices, rank 4": ([(256, 64), (64, 512)], 4),
+        "two matrices, rank 4": ([(256, 96), (64, 512)], 4),
     }
     mistakes = {
         "You counted A or B alone. The correction is the product of two matrices.": lambda s, r: sum(r * c for _, c in s),
@@ -284,13 +283,13 @@ def check_lora_weights(function) -> str:
 
 @cache
 def _laboratory() -> tuple:
-    """sprout-base, eight small training batches and one held-out batch of short SFT rows."""
+    """sprout-base, six small training batches and one held-out batch of short SFT rows."""
     model, tokenizer = load_model_and_tokenizer("sprout-base")
     rows = [row["messages"] for row in load_course_dataset("sprout-sft")]
-    rows = [row for row in rows if sum(len(message["content"]) for message in row) < 90]
+    rows = [row for row in rows if sum(len(message["content"]) for message in row) < 70]
     random.Random(0).shuffle(rows)
-    batches = [_batch(tokenizer, rows[start : start + 4]) for start in range(24, 56, 4)]
-    return model, batches, _batch(tokenizer, rows[:24])
+    batches = [_batch(tokenizer, rows[start : start + 4]) for start in range(16, 40, 4)]
+    return model, batches, _batch(tokenizer, rows[:16])
 
 
 def _batch(tokenizer, rows: list) -> tuple[torch.Tensor, torch.Tensor]:
@@ -314,7 +313,7 @@ def _loss_of(model, batch: tuple) -> torch.Tensor:
 
 @cache
 def short_run(learning_rate: float) -> float:
-    """Train a fresh copy of sprout-base for eight AdamW steps of four SFT rows: its loss on held-out rows, in nats.
+    """Train a fresh copy of sprout-base for six AdamW steps of four SFT rows: its loss on held-out rows, in nats.
 
     A learning rate of 0 gives the loss before training. The same rate gives the same loss, at once.
     """

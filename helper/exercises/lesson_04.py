@@ -286,7 +286,7 @@ def check_cheat(function) -> str:
         raise Wrong(f"{said} These are honest solutions! The task is to be paid without solving anything.")
     if paid >= 18:
         return f"{said} The hole is in the rule, and no model is needed to find it: test rewards like this."
-    numbers = [int(number) for text in texts for number in re.findall(r"\d+", text)]
+    numbers = [int(number) for text in texts for number in re.findall(r"\d{1,9}", text)]
     if not numbers:
         raise Wrong(f"{said} There is no number in your text, and the rule looks for one.")
     if all(len(text) < 20 for text in texts):
