@@ -169,7 +169,8 @@ def as_text(value, wanted=None, case: str = "") -> str:
 def needs_gradient(function: Callable, case: str, arguments: tuple, expected: list[torch.Tensor]) -> None:
     """Raises Wrong unless the loss has these gradients with respect to the first arguments."""
     inputs = [argument.clone().requires_grad_() for argument in arguments[: len(expected)]]
-    loss = call(lambda: function(*inputs, *copy.deepcopy(arguments[len(expected) :])), case, ())
+    own = [1.0 * leaf for leaf in inputs]  # may be changed in place, as a model's output may
+    loss = call(lambda: function(*own, *copy.deepcopy(arguments[len(expected) :])), case, ())
     if not loss.requires_grad:
         raise Wrong(f"{case}: the number is right, but it has no gradient: is there a `detach`, `no_grad` or `item` in it?")
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True)

@@ -77,7 +77,7 @@ WHY = [  # for each case of the exercise the method, and what points to it
 def check_choices(choices: dict) -> str:
     """Is the method of each case the first thing to reach for? Says what should be thought over."""
     if not any(choices.values()):
-        raise NotStarted
+        raise NotStarted("Not started.")
     if len(choices) != len(WHY):
         raise Wrong(f"There should be {len(WHY)} cases, and there are {len(choices)}: was one removed or added?")
     for (case, choice), (method, why) in zip(choices.items(), WHY, strict=True):

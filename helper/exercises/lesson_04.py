@@ -42,7 +42,7 @@ CLAIMS = [  # for each claim of the exercise whether it is true, and why
 def check_claims(claims: dict) -> str:
     """Is each claim marked True or False as it should be? Says why not."""
     if all(said is None for said in claims.values()):
-        raise NotStarted
+        raise NotStarted("Not started.")
     if len(claims) != len(CLAIMS):
         raise Wrong(f"There should be {len(CLAIMS)} claims, and there are {len(claims)}: was one removed or added?")
     for (claim, said), (true, why) in zip(claims.items(), CLAIMS, strict=True):
