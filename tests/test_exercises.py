@@ -708,10 +708,19 @@ def test_the_arguments_are_copies():
     def in_place(logits, labels):
         logits, labels = logits[:, :-1], labels[:, 1:]
         labels[labels == -100] = -1
-        logits -= logits.amax(-1, keepdim=True)
+        logits -= 1.0
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1)
 
     assert exercises.check_masked_loss(in_place).right is True
+
+
+def test_a_loss_that_cannot_be_differentiated():
+    def spoiled(logits, labels):
+        logits -= logits.amax(-1, keepdim=True)
+        return ce(logits[:, :-1], labels[:, 1:])
+
+    verdict = exercises.check_masked_loss(spoiled)
+    assert verdict.right is False and "its gradient: your code raised RuntimeError" in verdict.message
 
 
 def test_close_and_show():

@@ -173,7 +173,7 @@ def needs_gradient(function: Callable, case: str, arguments: tuple, expected: li
     loss = call(lambda: function(*own, *copy.deepcopy(arguments[len(expected) :])), case, ())
     if not loss.requires_grad:
         raise Wrong(f"{case}: the number is right, but it has no gradient: is there a `detach`, `no_grad` or `item` in it?")
-    gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+    gradients = call(lambda: torch.autograd.grad(loss.sum(), inputs, allow_unused=True), f"{case}, its gradient", ())
     for got, wanted in zip(gradients, expected, strict=True):
         if got is None or not torch.allclose(got.float(), wanted.float(), rtol=2e-3, atol=1e-4):
             raise Wrong(f"{case}: the number is right, its gradient is not: is a part of it detached?")
