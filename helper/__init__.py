@@ -25,6 +25,7 @@ from helper.evaluation import (
     accuracy_table,
     compare,
     evaluate,
+    mean_interval,
     paired_difference,
     pass_at_k,
     peak_memory_mb,
@@ -38,9 +39,10 @@ from helper.generation import (
     complete_text,
     generate_responses,
     next_token_table,
+    plain_forward,
     test_model_with_questions,
 )
-from helper.graders import grade
+from helper.graders import CLAUSE_ENDS, grade
 from helper.guards import add_alarms, check_chat_template, check_reward, check_trained_end, guard_reward
 from helper.live import LiveLog, watch
 from helper.models import (
@@ -72,8 +74,18 @@ from helper.rewards import (
     reward_func,
 )
 from helper.validation import validate_completions, validate_messages, validate_preferences, validate_problems
+from helper.widgets import (
+    chat_side_by_side,
+    explore_dpo_loss,
+    explore_group_advantages,
+    explore_learning_rates,
+    explore_next_token,
+    explore_tokens,
+    reward_playground,
+)
 
 __all__ = [
+    "CLAUSE_ENDS",
     "LiveLog",
     "TrainingStopped",
     "accuracy_table",
@@ -81,6 +93,7 @@ __all__ = [
     "answers_match",
     "bf16_is_fast",
     "boxed_format_reward",
+    "chat_side_by_side",
     "check_chat_template",
     "check_environment",
     "check_reward",
@@ -92,6 +105,11 @@ __all__ = [
     "display_dataset",
     "end_of_turn_id",
     "evaluate",
+    "explore_dpo_loss",
+    "explore_group_advantages",
+    "explore_learning_rates",
+    "explore_next_token",
+    "explore_tokens",
     "extract_answer",
     "extract_boxed",
     "extract_gold",
@@ -110,11 +128,13 @@ __all__ = [
     "load_course_dataset",
     "load_model_and_tokenizer",
     "load_suite",
+    "mean_interval",
     "next_token_table",
     "output_folder",
     "paired_difference",
     "pass_at_k",
     "peak_memory_mb",
+    "plain_forward",
     "plot_dpo_loss",
     "plot_group_advantages",
     "plot_lora",
@@ -128,6 +148,7 @@ __all__ = [
     "read_jsonl",
     "resume_training",
     "reward_func",
+    "reward_playground",
     "save_scoreboard",
     "scoreboard",
     "scoreboard_table",
