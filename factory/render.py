@@ -7,9 +7,8 @@
 Pages are made from the committed, executed notebooks by nbconvert with the templates beside this file. A page asks for
 nothing outside itself: styles and pictures stand in it, formulas are MathML, and its content policy forbids the rest.
 What a model or a library wrote as HTML is sanitised. Left out on purpose: search, live widgets (their picture is
-shown), scripts (but for the slides' keys). Slides hold the headings with their text, all figures, and code cells
-tagged `slide`; other code, printed text, tables of results and solutions are left to the lesson itself, and so are
-themes, transitions and speaker notes.
+shown), scripts (but for the slides' keys). Slides hold the text and the outputs; code is folded, except in
+cells tagged `slide`, and left out where it has no output, as are solutions, themes, transitions and speaker notes.
 """
 
 from __future__ import annotations
@@ -52,11 +51,13 @@ STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab")
 MISSING_THERE = re.compile(
     r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory|tests/|CONTRIBUTING|instructors"
 )
+HEADINGS = ["h1", "h2", "h3"]
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
-TAGS = bleach.ALLOWED_TAGS | set(
-    "br caption col colgroup dd del details div dl dt h3 h4 h5 h6 hr img ins kbd mark p pre s small span sub summary sup "
-    "table tbody td tfoot th thead tr u".split()
-)
+TAGS = bleach.ALLOWED_TAGS | {
+    "br", "caption", "col", "colgroup", "dd", "del", "details", "div", "dl", "dt", "h3", "h4", "h5", "h6", "hr", "img",
+    "ins", "kbd", "mark", "p", "pre", "s", "small", "span", "sub", "summary", "sup", "table", "tbody", "td", "tfoot",
+    "th", "thead", "tr", "u",
+}  # fmt: skip
 STYLES = ALLOWED_CSS_PROPERTIES | {"border", "border-bottom", "border-left", "border-radius", "border-right", "border-top"}
 STYLES |= {"margin", "max-width", "min-width", "padding"}
 
@@ -156,7 +157,7 @@ def text_before(notebook: NotebookNode, index: int) -> str:
     for cell in notebook.cells[:index]:
         if cell.cell_type == "markdown":
             soup = BeautifulSoup(markdown_html(cell.source), "html.parser")
-            heading = ([heading] + [found.get_text(" ", strip=True) for found in soup(["h1", "h2", "h3"])])[-1]
+            heading = ([heading] + [found.get_text(" ", strip=True) for found in soup(HEADINGS)])[-1]
             paragraph = ([paragraph] + [found.get_text(" ", strip=True) for found in soup(["p", "li"])])[-1]
     text = f"Figure under the heading “{heading}”. {paragraph}" if heading else f"Figure. {paragraph}"
     return text if len(text) <= 250 else text[:249].rsplit(" ", 1)[0] + "…"
@@ -365,28 +366,40 @@ def _copy_linked(html: str, place: str, site: Path) -> None:
 
 
 def slide_parts(soup: BeautifulSoup) -> list[str]:
-    """The slides of a lesson as HTML: one for each heading and each text, and one for each figure or marked cell."""
-    slides: list[list[Tag | str]] = []
+    """The slides of a lesson as HTML: a new one at each heading, at each text, and where an output finds no room."""
+    slides: list[list[Tag]] = []
     heading = ""
     for cell in soup.select("section.cell"):
-        if cell.select_one(".solution"):
-            continue
+        again = BeautifulSoup(f"<h2>{escape(heading)}</h2>", "html.parser").h2
         if "text" in cell["class"]:
             for number, child in enumerate(cell.find_all(recursive=False)):
-                if child.name in ("h1", "h2", "h3"):
+                if child.name in HEADINGS:
                     heading = child.get_text(" ", strip=True)
-                    slides.append([])
+                    if not slides or any(part.name not in HEADINGS for part in slides[-1]):
+                        slides.append([])
                 elif number == 0:
-                    slides.append([f"<h2>{escape(heading)}</h2>"])
+                    slides.append([again] if heading else [])
                 slides[-1].append(child)
-        elif cell.select_one(".output img") or "marked" in cell["class"]:
-            code, output = cell.select_one(".input"), cell.select_one(".output")
-            if "marked" not in cell["class"]:
-                code = f"<details><summary>Code</summary>{code}</details>"
-            alone = slides and len(slides[-1]) == 1  # a heading that still has nothing under it
-            slides[-1:] = [slides[-1]] if alone else [*slides[-1:], [f"<h2>{escape(heading)}</h2>"]]
-            slides[-1] += [output or "", code] if "marked" not in cell["class"] else [code, output or ""]
+        elif shown := _shown(cell):
+            if not slides or _is_full(slides[-1]):
+                slides.append([again])
+            slides[-1] += shown
     return ["\n".join(map(str, slide)) for slide in slides]
+
+
+def _shown(cell: Tag) -> list[Tag]:
+    """What a slide shows of a code cell: its outputs, and its code, folded unless the cell is tagged `slide`."""
+    code, output, marked = cell.select_one(".input"), cell.select_one(".output"), "marked" in cell["class"]
+    if cell.select_one(".solution") or not (output or marked):
+        return []
+    if not marked:
+        code = BeautifulSoup(f"<details><summary>Code</summary>{code}</details>", "html.parser").details
+    return [code, output] if output else [code]
+
+
+def _is_full(slide: list[Tag]) -> bool:
+    """Whether a slide holds an output already, or so much text that one would not fit beside it."""
+    return any("output" in part.get("class", []) for part in slide) or sum(len(part.get_text()) for part in slide) > 500
 
 
 def write_slides(stem: str, site: Path = SITE) -> Path:
