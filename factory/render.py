@@ -75,6 +75,9 @@ def mathml(latex: str, display: str = "inline") -> str:
         formula = convert(latex.strip(), display=display)
     except Exception as error:  # the converter raises a dozen kinds
         raise RenderError(f"no MathML for the formula {latex.strip()!r}: {type(error).__name__} {error}") from error
+    unknown = re.search(r">(\\[A-Za-z]+)", formula)
+    if unknown:
+        raise RenderError(f"no MathML for the formula {latex.strip()!r}: {unknown[1]} is not known")
     space = '<mspace width="0.17em"/>'  # which the converter leaves out after a function's name
     return re.sub(r"(<mi>(?:log|ln|exp)</mi>)(?!<mo[^>]*>&#x00028;)", rf"\1{space}", formula)
 
@@ -160,7 +163,7 @@ def text_before(notebook: NotebookNode, index: int) -> str:
             heading = ([heading] + [found.get_text(" ", strip=True) for found in soup(HEADINGS)])[-1]
             paragraph = ([paragraph] + [found.get_text(" ", strip=True) for found in soup(["p", "li"])])[-1]
     text = f"Figure under the heading “{heading}”. {paragraph}" if heading else f"Figure. {paragraph}"
-    return text if len(text) <= 250 else text[:249].rsplit(" ", 1)[0] + "…"
+    return text.strip() if len(text) <= 250 else text[:249].rsplit(" ", 1)[0] + "…"
 
 
 def view(output: NotebookNode, alt: str) -> dict[str, str]:
