@@ -61,6 +61,6 @@ student: install
 	$(BIN)/python -m factory.render student
 
 clean:
-	rm -rf outputs runs _site _student data/build .pytest_cache .ruff_cache *.egg-info
+	rm -rf outputs runs _site* _student* data/build .pytest_cache .ruff_cache *.egg-info
 	find helper factory tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './.venv/*' -prune -exec rm -rf {} +
