@@ -308,7 +308,7 @@ def index_page(contents: dict[str, BeautifulSoup]) -> str:
             entry["time"] = re.split(r";|\bNeeds:", time.parent.get_text())[0].strip() + "." if time else ""
             lessons.append(entry | {"minutes": recorded_minutes(Path(source).stem)})
         else:
-            documents.append(entry)
+            documents.append(entry | {"title": "README"} if source == "README.md" else entry)
     introduction = finished(markdown_html(introduction), "README.md", "index.html")
     html = template("index.html.j2", introduction=introduction, lessons=lessons, documents=documents)
     return page(BeautifulSoup(html, "html.parser"), "index.html")
