@@ -59,7 +59,7 @@ TAGS = bleach.ALLOWED_TAGS | {
     "th", "thead", "tr", "u",
 }  # fmt: skip
 STYLES = ALLOWED_CSS_PROPERTIES | {"border", "border-bottom", "border-left", "border-radius", "border-right", "border-top"}
-STYLES |= {"margin", "max-width", "min-width", "padding"}
+STYLES |= {"flex", "flex-wrap", "gap", "margin", "max-width", "min-width", "overflow-wrap", "overflow-x", "padding"}
 
 
 class RenderError(Exception):
@@ -128,13 +128,21 @@ def style() -> str:
     return f"{colours}\n{(TEMPLATES / 'style.css').read_text('utf-8')}"
 
 
+class Styles(CSSSanitizer):
+    """The styles that an output may have: nothing that floats over the page or asks for a file."""
+
+    def sanitize_css(self, style: str) -> str:
+        colours = re.sub(r"\bbackground\s*:\s*(#?\w+)\s*(?=;|$)", r"background-color: \1", style)
+        return super().sanitize_css(colours)
+
+
 def sanitised(html: str, alt: str) -> str:
     """HTML from an output: no scripts, handlers, forms or foreign addresses; pictures have a text (else `alt`)."""
     html = re.sub(r"<style\b.*?</style\s*>", "", html, flags=re.DOTALL | re.IGNORECASE)  # pandas' own; bleach would show it
     allowed = {"*": ["class", "style", "title", "colspan", "rowspan", "scope"], "a": _safe_link, "img": _safe_picture}
     clean = bleach.clean(
         html, TAGS, allowed, protocols=["http", "https", "mailto", "data"],
-        css_sanitizer=CSSSanitizer(allowed_css_properties=STYLES),
+        css_sanitizer=Styles(allowed_css_properties=STYLES),
     )  # fmt: skip
     soup = BeautifulSoup(clean, "html.parser")
     for picture in soup("img"):

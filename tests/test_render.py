@@ -23,6 +23,7 @@ HOSTILE = (
     "<a href='javascript:alert(1)'>a</a>", "<a href='data:text/html,<script>alert(1)</script>'>b</a>",
     "<iframe src='https://example.org'></iframe>", "<form action='/'></form>", "<style>@import 'https://example.org';</style>",
     "<p style='background-image: url(https://example.org)' onclick='alert(1)'>p</p>",
+    "<p style='background: #fff url(https://example.org)'>p</p>",
 )  # fmt: skip
 TRICKS = ("<script>alert(1)</script>", "<style><img src=x onerror=alert(1)></style", "<math><mtext></form>")
 
@@ -226,6 +227,13 @@ def test_tables_and_pictures_of_outputs_stay(project):
     assert soup.table.parent["class"] == ["box"] and soup.table.parent["tabindex"] == "0"
     assert soup.ins and soup.mark and soup.find("del") and soup.ins.parent["style"] == "color: red;"
     assert soup.img["alt"] == "A line that rises" and soup.img["src"].endswith(PIXEL)
+
+
+def test_a_view_keeps_its_ground_with_its_colour():
+    html = "<div style='background:#ffffff;color:#1a1a1a;display:flex'><b style='background: red'>background: red;</b></div>"
+    clean = BeautifulSoup(render.sanitised(html, "alt"), "html.parser")
+    assert clean.div["style"] == "background-color: #ffffff;color:#1a1a1a;display:flex;"
+    assert clean.b["style"] == "background-color: red;" and clean.b.get_text() == "background: red;"
 
 
 def test_where_a_picture_gets_its_text():
