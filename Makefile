@@ -5,6 +5,9 @@
 # make data     build the data sets and the models from nothing (about an hour and a half)
 # make data-quick  the same with small models, to see that it works (minutes)
 # make record   run again what the lessons show as recorded runs
+# make render   the course as web pages that need no network, in _site/
+# make slides LESSON=02  the slides of a lesson, in _site/slides/
+# make student  the copy to give to students, without solutions, in _student/
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # In a container one is often root, and JupyterLab then wants to be told so; it stays on localhost, behind its token.
 AS_ROOT := $(shell test "`id -u`" != 0 || echo --allow-root)
 
-.PHONY: lab test check lessons data data-quick record clean install
+.PHONY: lab test check lessons data data-quick record render slides student clean install
 
 install: .venv/installed
 
@@ -48,7 +51,16 @@ record: install
 data-quick: install
 	$(BIN)/python -m factory.build --quick
 
+render: install
+	$(BIN)/python -m factory.render site
+
+slides: install
+	$(BIN)/python -m factory.render slides $(LESSON)
+
+student: install
+	$(BIN)/python -m factory.render student
+
 clean:
-	rm -rf outputs runs data/build .pytest_cache .ruff_cache *.egg-info
+	rm -rf outputs runs _site* _student* data/build .pytest_cache .ruff_cache *.egg-info
 	find helper factory tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './.venv/*' -prune -exec rm -rf {} +
