@@ -1,10 +1,11 @@
-"""The README's table of results: the lessons over several seeds, measured, never typed by hand.
+"""The README's results: the lessons over several seeds, measured, never typed by hand.
 
-    python -m factory.results --seeds 0 1 2    run lessons 02 to 04 once a seed (long), keep the scoreboards
-    python -m factory.results                  write the table from the kept scoreboards
+    python -m factory.results --seeds 0 1 2    run all lessons once a seed (long), keep the scoreboards
+    python -m factory.results                  write tables and picture from the kept scoreboards
 
 The scoreboards are kept in `data/recorded/lessons.json`, each written as soon as its run ends; a run that is there
-already is not done again. Medians over the seeds, with the lowest and the highest value.
+already is not done again. Medians over the seeds, with the lowest and the highest value. The picture is
+`docs/results.png`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,32 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import statistics
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import torch
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "data" / "recorded" / "lessons.json"
-LESSONS = ("02_sft", "03_dpo", "04_online_rl")
+PICTURE = ROOT / "docs" / "results.png"
+LESSONS = ("01_intro", "02_sft", "03_dpo", "04_online_rl")
+SHOWN = {  # the picture's rows: what each lesson is about
+    ("02_sft", "instructions"): "02 SFT: new instructions",
+    ("02_sft", "held_out_concepts"): "02 SFT: concepts in no training row",
+    ("03_dpo", "identity"): "03 DPO: gives its new name",
+    ("03_dpo", "other_skills"): "03 DPO: all other skills",
+    ("04_online_rl", "word_problems"): "04 RL: unseen word problems",
+    ("04_online_rl", "other_skills"): "04 RL: all other skills",
+}
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 
 
@@ -48,7 +62,14 @@ def run_lesson(lesson: str, seed: int) -> dict:
         client.execute(env=environment)
         seconds = time.perf_counter() - start
         board = json.loads((Path(outputs) / f"{lesson}.json").read_text(encoding="utf-8"))
-    return {**board, "lesson_seconds": round(seconds)}
+    return {**board, "lesson_seconds": round(seconds), "machine": machine(), "date": date.today().isoformat()}
+
+
+def machine() -> str:
+    """The processor, the cores that torch uses, and the versions that matter for the time."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE) if info.exists() else [platform.machine()]
+    return f"{torch.get_num_threads()} cores of {names[0]}, torch {torch.__version__.split('+')[0]}"
 
 
 def record(seeds: list[int], path: Path = RECORD) -> None:
@@ -67,30 +88,71 @@ def record(seeds: list[int], path: Path = RECORD) -> None:
 
 
 def table(boards: list[dict]) -> str:
-    """A markdown table: a row a metric of a lesson, medians over the seeds."""
+    """Two markdown tables, medians over the seeds: what was learned (a row a metric), and what it took."""
     lines = ["| Lesson | Metric | n | before | after | gain, lowest to highest |", "|---|---|---|---|---|---|"]
-    for lesson in sorted({board["lesson"] for board in boards}):
-        runs = [board for board in boards if board["lesson"] == lesson]
-        for place, metric in enumerate(runs[0]["metrics"]):
+    for lesson, runs in by_lesson(boards).items():
+        for place, metric in enumerate(runs[0]["metrics"] if runs[0]["train_seconds"] else []):
             rows = [run["metrics"][place] for run in runs]
             before, after = (statistics.median(row[stage] for row in rows) for stage in ("before", "after"))
             gains = [100 * row["difference"] for row in rows]
             name = metric["name"].replace("_", " ")
             gain = f"{min(gains):+.1f} to {max(gains):+.1f} points"
             lines.append(f"| {lesson} | {name} | {metric['n']} | {before:.1%} | {after:.1%} | {gain} |")
-    return "\n".join(lines + ["", times(boards)])
+    return "\n".join([*lines, "", *times(boards), "", conditions(boards)])
 
 
-def times(boards: list[dict]) -> str:
-    """A sentence on seeds, training time and memory."""
-    seeds = sorted({board["seed"] for board in boards})
-    parts = []
-    for lesson in sorted({board["lesson"] for board in boards}):
-        runs = [board for board in boards if board["lesson"] == lesson]
+def by_lesson(boards: list[dict]) -> dict[str, list[dict]]:
+    """The runs of each lesson, in the order of the lessons."""
+    return {name: [b for b in boards if b["lesson"] == name] for name in sorted({b["lesson"] for b in boards})}
+
+
+def times(boards: list[dict]) -> list[str]:
+    """The lines of a markdown table: seconds of training, minutes in all, memory; a row a lesson."""
+    lines = ["| Lesson | training | the whole lesson | memory, at most |", "|---|---|---|---|"]
+    for lesson, runs in by_lesson(boards).items():
         train, whole = (statistics.median(run[key] for run in runs) for key in ("train_seconds", "lesson_seconds"))
+        training = f"{train:.0f} s" if train else "none"
         memory = max(run["peak_memory_mb"] for run in runs)
-        parts.append(f"{lesson} {train:.0f} s of training, {whole / 60:.1f} minutes in all, {memory} MB at most")
-    return f"Medians over the seeds {', '.join(map(str, seeds))}, on two CPU cores: {'; '.join(parts)}."
+        lines.append(f"| {lesson} | {training} | {whole / 60:.1f} minutes | {memory} MB |")
+    return lines
+
+
+def conditions(boards: list[dict]) -> str:
+    """A sentence on seeds, machine and date."""
+    seeds, machines, dates = (sorted({board[key] for board in boards}) for key in ("seed", "machine", "date"))
+    return f"Medians over the seeds {', '.join(map(str, seeds))}; {' and '.join(machines)}; {' and '.join(dates)}."
+
+
+def picture(boards: list[dict], path: Path = PICTURE) -> None:
+    """Before and after of what the lessons are about: medians, and lines over the seeds' lowest to highest."""
+    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained", facecolor="white")
+    for place, (lesson, name) in enumerate(reversed(SHOWN)):
+        rows = [m for b in boards if b["lesson"] == lesson for m in b["metrics"] if m["name"] == name]
+        for stage, colour, height in (("before", "#999999", 0.14), ("after", "#0072B2", -0.14)):
+            values = [100 * row[stage] for row in rows]
+            middle = statistics.median(values)
+            axis.barh(
+                place + height, middle, 0.26, color=colour, hatch="//" if stage == "before" else None, edgecolor="white"
+            )
+            axis.plot([min(values), max(values)], [place + height] * 2, color="black", linewidth=1.5)
+            axis.text(max(values) + 1, place + height, f"{middle:.0f}%", va="center", fontsize=9)
+    axis.set_yticks(range(len(SHOWN)), reversed(SHOWN.values()))
+    handles = [
+        plt.Rectangle((0, 0), 1, 1, facecolor=c, hatch=h, edgecolor="white")
+        for c, h in (("#999999", "//"), ("#0072B2", None))
+    ]
+    axis.legend(
+        handles,
+        ["before", "after, trained on two CPU cores"],
+        loc="upper center",
+        bbox_to_anchor=(0.4, 1.16),
+        ncols=2,
+        frameon=False,
+    )
+    axis.set(xlim=(0, 107), xlabel="right answers on held-out questions (%)")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
 
 
 def put_into(text: str, part: str) -> str:
@@ -114,6 +176,7 @@ def main() -> int:
     readme = ROOT / "README.md"
     boards = json.loads(RECORD.read_text(encoding="utf-8"))
     readme.write_text(put_into(readme.read_text(encoding="utf-8"), table(boards)), encoding="utf-8")
+    picture(boards)
     return 0
 
 

@@ -220,7 +220,7 @@ def _train(trainer, folder: Path, checkpoint: Path | None) -> None:
     except KeyboardInterrupt:
         raise TrainingStopped(_stopped_within_a_step(trainer, folder)) from None
     except Exception as error:
-        if not _disk_is_full(error):
+        if not disk_is_full(error):
             raise
         _remove(folder / f"checkpoint-{trainer.state.global_step}")
         raise OSError(errno.ENOSPC, _full_disk_words(trainer, folder)) from error
@@ -370,7 +370,7 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(removed, ignore_errors=True)
 
 
-def _disk_is_full(error: Exception) -> bool:
+def disk_is_full(error: Exception) -> bool:
     """The libraries wrap the system's error in several kinds of their own, torch's says "unexpected pos"."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True

@@ -7,6 +7,7 @@ Left out on purpose: judges (lesson 10), significance stars, corrections for man
 """
 
 import difflib
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from helper.checkpoints import disk_is_full
 from helper.generation import generate_responses
 from helper.graders import grade
 from helper.models import output_folder
@@ -285,10 +287,9 @@ def save_scoreboard(
 ) -> Path:
     """Write outputs/<lesson>.json and the model to outputs/<lesson>/model; the file's path.
 
-    Each is written whole or not at all: an interrupted run leaves the earlier result as it was.
+    Each is written whole or not at all: an interrupted run leaves the earlier result as it was. Raises OSError when the
+    disk is full, ValueError when a number is nan.
     """
-    if model is not None:
-        _save_model(output_folder(lesson) / "model", model, tokenizer)
     record = {
         "lesson": lesson, "seed": seed, "device": str(device),
         "train_seconds": round(float(train_seconds), 1), "peak_memory_mb": round(peak_memory_mb()),
@@ -296,9 +297,18 @@ def save_scoreboard(
     }  # fmt: skip
     path = output_folder() / f"{lesson}.json"
     text = json.dumps(record, indent=2, allow_nan=False)
-    unfinished = path.with_suffix(".json.unfinished")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    try:
+        if model is not None:
+            _save_model(output_folder(lesson) / "model", model, tokenizer)
+        unfinished = path.with_suffix(".json.unfinished")
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except Exception as error:  # the libraries wrap the system's
+        if not disk_is_full(error):
+            raise
+        room = f"{shutil.disk_usage(path.parent).free / 1e6:,.0f} MB free"
+        words = f"The disk is full ({room}): {path.parent} could not be written. Earlier results are as they were."
+        raise OSError(errno.ENOSPC, f"{words} Make room, then run this cell again.") from None
     return path
 
 

@@ -1,3 +1,4 @@
+import errno
 import itertools
 import json
 import math
@@ -264,3 +265,18 @@ def test_a_scoreboard_to_read_is_sorted_and_tells_intervals():
     low, high = (100 * value for value in paired_difference(*metrics["word_problems"])[1:])
     assert table.loc["word problems", "change"] == f"+100.0 points ({low:+.1f} to {high:+.1f})"
     assert table.loc["words", "after"].startswith("15.0 (") and "points" not in table.loc["words", "change"]
+
+
+def test_a_full_disk_is_named_and_leaves_the_earlier_result(tmp_path, monkeypatch, model, tokenizer):
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
+    path = save_scoreboard("02_sft", 0, "cpu", 1.0, scoreboard({"f": ([False], [True])}), model, tokenizer)
+    before = path.read_bytes()
+
+    def full(*args, **kwargs):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")  # as safetensors says it
+
+    monkeypatch.setattr(type(model), "save_pretrained", full)
+    with pytest.raises(OSError, match="The disk is full .* Make room") as raised:
+        save_scoreboard("02_sft", 1, "cpu", 1.0, scoreboard({"f": ([True], [True])}), model, tokenizer)
+    assert raised.value.errno == errno.ENOSPC and path.read_bytes() == before
+    assert (tmp_path / "02_sft" / "model" / "model.safetensors").exists()

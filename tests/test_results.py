@@ -12,14 +12,30 @@ def board(seed, after, lesson="02_sft"):
     metric = {"name": "held_out_concepts", "n": 295, "before": 0.0, "after": after, "difference": after}
     return {
         "lesson": lesson, "seed": seed, "train_seconds": 80 + seed, "lesson_seconds": 240, "peak_memory_mb": 900 + seed,
-        "metrics": [metric],
+        "machine": "2 cores of a processor", "date": "2026-01-02", "metrics": [metric],
     }  # fmt: skip
 
 
 def test_table_holds_medians_and_spread():
     text = results.table([board(0, 0.8), board(1, 0.9), board(2, 0.7)])
     assert "| 02_sft | held out concepts | 295 | 0.0% | 80.0% | +70.0 to +90.0 points |" in text
-    assert "seeds 0, 1, 2" in text and "81 s of training, 4.0 minutes in all, 902 MB" in text
+    assert "| 02_sft | 81 s | 4.0 minutes | 902 MB |" in text
+    assert "seeds 0, 1, 2; 2 cores of a processor; 2026-01-02." in text
+
+
+def test_a_lesson_without_training_has_its_time_only():
+    text = results.table([board(0, 0.8), {**board(0, 0.8, "01_intro"), "train_seconds": 0.0}])
+    assert text.count("| 01_intro |") == 1 and "| 01_intro | none | 4.0 minutes |" in text
+
+
+def test_the_picture_is_drawn_from_the_record(tmp_path):
+    metric = {"n": 9, "before": 0.1, "after": 0.8, "difference": 0.7}
+    boards = [
+        {**board(seed, 1, lesson), "metrics": [{**metric, "name": name} for key, name in results.SHOWN if key == lesson]}
+        for seed in (0, 1) for lesson in results.LESSONS
+    ]  # fmt: skip
+    results.picture(boards, tmp_path / "results.png")
+    assert (tmp_path / "results.png").stat().st_size > 5_000
 
 
 def test_table_goes_between_the_marks():
@@ -47,7 +63,7 @@ def test_runs_that_are_recorded_are_not_done_again(tmp_path, monkeypatch):
     results.record([0], path)
     results.record([0, 1], path)
     assert asked == [(lesson, seed) for seed in (0, 1) for lesson in results.LESSONS]
-    assert len(json.loads(path.read_text())) == 6
+    assert len(json.loads(path.read_text())) == 2 * len(results.LESSONS)
 
 
 def test_the_readme_has_the_marks():
