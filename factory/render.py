@@ -261,7 +261,17 @@ def finished(html: str, source: str, place: str) -> BeautifulSoup:
             link.unwrap()
         else:
             link["href"] = target
+    for picture in soup("img", src=re.compile(r"^(?!data:)")):
+        picture["src"] = embedded(picture["src"], source)
     return soup
+
+
+def embedded(src: str, source: str) -> str:
+    """The picture that `src` names in `source`, as a data address. Raises RenderError where there is none."""
+    path = ROOT / posixpath.normpath(posixpath.join(posixpath.dirname(source), src))
+    if path.suffix != ".png" or not path.is_file():
+        raise RenderError(f"{source}: the picture {src} is not a .png file of the course")
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def body(source: str, place: str) -> BeautifulSoup:
