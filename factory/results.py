@@ -34,6 +34,7 @@ LESSONS = ("01_intro", "02_sft", "03_dpo", "04_online_rl")
 SHOWN = {  # the picture's rows: what each lesson is about
     ("02_sft", "instructions"): "02 SFT: new instructions",
     ("02_sft", "held_out_concepts"): "02 SFT: concepts in no training row",
+    ("02_sft", "cloze"): "02 SFT: completes plain sentences",
     ("03_dpo", "identity"): "03 DPO: gives its new name",
     ("03_dpo", "other_skills"): "03 DPO: all other skills",
     ("04_online_rl", "word_problems"): "04 RL: unseen word problems",

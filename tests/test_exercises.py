@@ -313,7 +313,7 @@ PLANTED = {
         ("nan", lambda lo, la: -torch.stack(
             [(lo[i, t].exp() / lo[i, t].exp().sum())[la[i, t + 1]].log() for i, t in places(la)]).mean()),
     ],
-    "check_chat_template": [
+    "check_template": [
         ("end token is missing", chat("<|im_start|>{role}\n{content}\n")),
         ("also after the last", chat("<|im_start|>{role}\n{content}<|im_end|>")),
         ("generation prompt is missing", chat(opening="")),
@@ -591,7 +591,7 @@ RIGHT = {  # other right ways
         lambda logits, labels, scale=1.0: ce(logits.double()[:, :-1], labels[:, 1:]) * scale,
         lambda logits, labels: -log_p(logits, labels).sum() / (labels[:, 1:] != -100).sum(),
     ],
-    "check_chat_template": [chat()],
+    "check_template": [chat()],
     "check_lora_weights": [lambda shapes, rank: float(sum(rank * (a + b) for a, b in shapes))],
     "check_learning_rates": [],
     "check_filter": [lambda rows: drop(unique(rows), lambda r: r["answer"].endswith(".") and shared_words(r))],

@@ -17,14 +17,14 @@ from helper.exercises.lesson_01 import (
     questions_to_study,
 )
 from helper.exercises.lesson_02 import (
-    check_chat_template,
     check_filter,
     check_learning_rates,
     check_lora_weights,
     check_masked_loss,
     check_probability_of_loss,
     check_row_labels,
-    short_run,
+    check_template,
+    six_steps,
     spoiled_rows,
 )
 from helper.exercises.lesson_03 import (
@@ -54,7 +54,7 @@ __all__ = [
     "check_begin_sentence",
     "check_beta_for_weight",
     "check_build_pairs",
-    "check_chat_template",
+    "check_template",
     "check_cheat",
     "check_choices",
     "check_claims",
@@ -80,7 +80,7 @@ __all__ = [
     "check_temperature",
     "informative",
     "questions_to_study",
-    "short_run",
+    "six_steps",
     "spoiled_rows",
     "train_toy",
 ]

@@ -1,6 +1,6 @@
 """Checks of lesson 02: probability of a loss, labels of a row, the masked loss, ChatML, LoRA, learning rates, filtering.
 
-Left out on purpose: anything that needs the lesson's trained model. `short_run` trains its own copy of sprout-base.
+Left out on purpose: anything that needs the lesson's trained model. `six_steps` trains its own copy of sprout-base.
 """
 
 import copy
@@ -233,7 +233,7 @@ CHATML_MISTAKES = {
 
 
 @exercise
-def check_chat_template(function) -> str:
+def check_template(function) -> str:
     """Does `function(messages, add_generation_prompt)` write ChatML, as Sprout's and Qwen's tokenizers do?"""
     user, answer = {"role": "user", "content": "What is 2 + 3?"}, {"role": "assistant", "content": "2 + 3 = 5"}
     system = {"role": "system", "content": "Answer briefly."}
@@ -312,7 +312,7 @@ def _loss_of(model, batch: tuple) -> torch.Tensor:
 
 
 @cache
-def short_run(learning_rate: float) -> float:
+def six_steps(learning_rate: float) -> float:
     """Train a fresh copy of sprout-base for six AdamW steps of four SFT rows: its loss on held-out rows, in nats.
 
     A learning rate of 0 gives the loss before training. The same rate gives the same loss, at once.
@@ -344,14 +344,14 @@ def check_learning_rates(good: float | None, ruinous: float | None) -> str:
     good, ruinous = rates.values()
     if good >= ruinous:
         raise Wrong("The good rate is not below the ruinous one: are they swapped?")
-    before, learned, spoiled = short_run(0.0), short_run(good), short_run(ruinous)
+    before, learned, spoiled = six_steps(0.0), six_steps(good), six_steps(ruinous)
     if spoiled <= before:
         raise Wrong(f"ruinous: at {ruinous:g} the loss still falls, {before:.2f} -> {spoiled:.2f}. Go higher.")
-    if short_run(ruinous / 4) > before:
+    if six_steps(ruinous / 4) > before:
         raise Wrong(f"ruinous: {ruinous:g} spoils the model, but a quarter of it does, too. Go lower, to the edge.")
-    best = min(short_run(rate) for rate in (1e-3, 3e-3, 1e-2))
+    best = min(six_steps(rate) for rate in (1e-3, 3e-3, 1e-2))
     if learned > before - 0.8 * (before - best):
-        where = "higher" if short_run(2 * good) < learned else "lower"
+        where = "higher" if six_steps(2 * good) < learned else "lower"
         raise Wrong(f"good: at {good:g} the loss ends at {learned:.2f}, others reach {best:.2f}. Go {where}.")
     return f"{before:.2f} -> {learned:.2f} at {good:g}, {spoiled:.2f} at {ruinous:g}: {ruinous / good:.0f} times as large."
 
