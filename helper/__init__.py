@@ -20,7 +20,6 @@ from helper.converters import (
     to_sharegpt,
 )
 from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
-from helper.environment import check_environment
 from helper.evaluation import (
     accuracy_table,
     compare,
@@ -95,7 +94,6 @@ __all__ = [
     "boxed_format_reward",
     "chat_side_by_side",
     "check_chat_template",
-    "check_environment",
     "check_reward",
     "check_trained_end",
     "checkpoint_settings",

@@ -1,6 +1,7 @@
 """What this machine has, against what the course needs: `check_environment()`, or `python -m helper.environment`.
 
-`python helper/environment.py` works with packages missing too, so whatever is not Python's own is imported late.
+`python helper/environment.py` works with packages missing or broken too, so whatever is not Python's own is imported
+late, and `helper` itself does not import this module.
 Left out on purpose: changing anything. Each line that is not as it should be says what to do.
 """
 
@@ -149,7 +150,11 @@ def hub_report(seconds: float = 3.0) -> tuple[str, str, str]:
 
 def main() -> int:
     """Print the report; 1 when something has to be done, else 0."""
-    return int(not print_report(environment_report()))
+    try:
+        return int(not print_report(environment_report()))
+    except Exception as error:  # a damaged installation, in any way
+        print(f"The check itself failed ({type(error).__name__}: {error}). To mend the packages: {INSTALL}")
+        return 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ several GPUs, Apple's MPS. See lesson 10 for larger machines.
 
 import difflib
 import os
+import re
 import threading
 import time
 from functools import cache
@@ -57,11 +58,18 @@ def load_model_and_tokenizer(model_name: str, use_gpu: bool = False, revision: s
     options = {"revision": revision or "main", "local_files_only": offline, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, attn_implementation=attention, **options
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation=attention, output_loading_info=True, **options
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the libraries raise a dozen kinds for a file that is missing, cut off or not what it says
         raise FileNotFoundError(_cannot_load(model_name, source, error)) from None
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise ValueError(
+            f"{model_name}: its files lack {len(missing)} of the model's weights, such as {missing[0]}. Copy it again."
+        )
+    if not tokenizer("a b c").input_ids:
+        raise ValueError(f"{model_name}: there is no tokenizer with it. Save both: tokenizer.save_pretrained(folder).")
     words = prepare_tokenizer(tokenizer)
     prepare_model(model, tokenizer)
     model.to(device).eval()
@@ -73,6 +81,8 @@ def load_model_and_tokenizer(model_name: str, use_gpu: bool = False, revision: s
 def resolve_model_name(model_name: str, revision: str | None = None) -> tuple[str, bool]:
     """Return (folder or Hub name, whether only local files may be used), or raise saying what is wrong."""
     if model_name in SHIPPED_MODELS:
+        if revision:
+            raise ValueError(f"{model_name} comes with the course and has no revisions: leave revision={revision!r} out.")
         return _shipped_folder(model_name), True
     for folder in (Path(model_name).expanduser(), project_folder() / model_name):
         if folder.is_dir():
@@ -110,6 +120,8 @@ def _hub_name(model_name: str) -> str:
     bare = name != model_name and "/" not in name  # "./models/mine": on the Hub it would be "owner/mine"
     if bare or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or not name.strip():
         raise FileNotFoundError(f'There is no folder "{model_name}" (looked from {Path.cwd()} and {project_folder()}).')
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", name, re.ASCII):
+        raise ValueError(f'"{model_name}" can be no name of a model: on the Hub they look like "owner/name".')
     if name.startswith("sprout"):
         raise ValueError(f'There is no model "{model_name}": the course ships {", ".join(SHIPPED_MODELS)}.')
     return name
@@ -136,7 +148,9 @@ def hub_is_reachable(seconds: float = 4.0) -> bool:
 def _cannot_load(model_name: str, source: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     where = "the folder" if Path(source).is_dir() else "the Hub: is the name right, the model public and in safetensors?"
-    return f"{model_name} could not be loaded from {where} ({source}). The library says: {reason}"
+    damaged = type(error).__name__ == "SafetensorError"
+    hint = " A file of weights is cut off, or only a pointer of Git LFS: copy or download it again." if damaged else ""
+    return f"{model_name} could not be loaded from {where} ({source}).{hint} The library says: {reason[:300]}"
 
 
 def prepare_tokenizer(tokenizer) -> str:

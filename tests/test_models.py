@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import socket
@@ -229,3 +230,47 @@ def test_skip_masked_positions_changes_no_loss_and_no_gradient(tokenizer, tmp_pa
     assert scored[1] == int((batch["labels"][:, 1:] != -100).sum()) < scored[0]
     for before, after in zip(*results, strict=True):
         torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
+
+
+def cut_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def more_layers(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["num_hidden_layers"] += 1
+    config.pop("layer_types", None)
+    path.write_text(json.dumps(config))
+
+
+def no_tokenizer(folder):
+    for path in [*folder.glob("tokenizer*"), *folder.glob("special_tokens*"), *folder.glob("chat_template*")]:
+        path.unlink()
+
+
+def config_of_another_kind(folder):
+    (folder / "config.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (cut_weights, "cut off, or only a pointer of Git LFS"),
+        (more_layers, "lack .* of the model's weights"),
+        (no_tokenizer, "no tokenizer with it|could not be loaded"),
+        (config_of_another_kind, "could not be loaded from the folder"),
+    ],
+)
+def test_a_damaged_model_gives_one_clear_error(spoil, words, tiny_folder):
+    spoil(tiny_folder)
+    with pytest.raises((FileNotFoundError, ValueError), match=words) as error:
+        load_model_and_tokenizer(str(tiny_folder))
+    assert str(error.value).count("\n") < 10
+
+
+@pytest.mark.parametrize("name", ["模型", "@", "--", "a b/c", "sprout-base"])
+def test_impossible_names_and_revisions_are_refused_at_once(name):
+    with pytest.raises(ValueError, match="can be no name|has no revisions"):
+        load_model_and_tokenizer(name, revision="v1")
