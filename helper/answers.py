@@ -19,6 +19,8 @@ from typing import NamedTuple
 from helper.symbolic import same_expressions
 
 MAX_TEXT = 50_000  # characters; an answer stands at the end, so of a longer text the last so many are read
+MAX_CLAUSE = 500  # so much is read behind "The answer is"
+MAX_PHRASES = 20  # so many of the last "The answer is" are looked at
 MAX_ANSWER = 200  # characters; a longer "answer" is no answer, and is compared as text only
 
 
@@ -30,16 +32,18 @@ def _words(text: str) -> set[str]:
 _BOX = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer(?: (?:to|for)(?: [\w()]+){1,4}?)?[\s*_]*"
-    r"(?:(?:is|was|equals|(?:would|will|must|should) be|comes to)\b(?: equal to\b)?|(?=[:=]))[\s*_:=]*"
+    r"\banswer(?: (?:to|for)(?: [\w()]++){1,4}?)?[\s*_]*+"
+    r"(?:(?:is|was|equals|(?:would|will|must|should) be|comes to)\b(?: (?:thus|therefore|hence|then|simply)\b)?"
+    r"(?: equal to\b)?|(?=[:=])|(?<=\*\*\n)|(?<=\*\*\n\n))[\s*_:=]*+"
     r"(?:\\[\[(]|\$\$)?",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[.!?;](?=\s|$)|\*\*(?![\w(])|\\[\])]|\$\$|\s+\(|\s(?:because|since|which|so|as|when|where|for)\b"
-    r"|,\s+(?!(?:and|or|but|maybe|perhaps|possibly)\b)(?=[a-z])",
+    r"[.!?;](?=\s|$)|\*\*(?![\w(])|\\[\])]|\$\$|\s\(|—|\s(?:because|since|which|so|as|when|where|for)\b"
+    r"|,\s++(?!(?:and|or|but|maybe|perhaps|possibly)\b)(?=[a-z])",
     re.IGNORECASE,
 )
+_DIGIT = re.compile(r"[0-9½¼¾]")
 
 # Cleaning.
 _THIN = "\u2009"  # a space that may stand between thousands, where an ordinary one may not
@@ -67,10 +71,10 @@ _NEEDLESS_SPACE = re.compile(r" (?=[^\w.,])|(?<=[^\w.,]) |(?<=,) (?![0-9]{3}(?![
 _UNSIGNED = rf"(?:(?:[1-9][0-9]{{0,2}}(?:(?:,[0-9]{{3}})++|(?:{_THIN}[0-9]{{3}})++)|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
 _QUANTITY = re.compile(
     rf"""(?P<number>
-        (?P<sign>[-+]?)\s*(?P<currency>[$€£¥₹]?)\s*(?P<inner_sign>[-+]?)\s*
-        (?: (?: (?P<whole>[0-9]++)(?:\s+(?=[0-9])|\s*(?=\\)) )?
-            (?: (?P<top>{_UNSIGNED})\s*/\s*(?P<bottom>-?{_UNSIGNED})
-              | \\frac\{{\s*(?P<latex_top>[-+]?\s*{_UNSIGNED})\s*\}}\{{\s*(?P<latex_bottom>[-+]?\s*{_UNSIGNED})\s*\}} )
+        (?P<sign>[-+]?)\s*+(?P<currency>[$€£¥₹]?)\s*+(?P<inner_sign>[-+]?)\s*+
+        (?: (?: (?P<whole>[0-9]++)(?:\s++(?=[0-9])|\s*+(?=\\)) )?
+            (?: (?P<top>{_UNSIGNED})\s*+/\s*+(?P<bottom>-?{_UNSIGNED})
+              | \\frac\{{\s*+(?P<latex_top>[-+]?\s*+{_UNSIGNED})\s*+\}}\{{\s*+(?P<latex_bottom>[-+]?\s*+{_UNSIGNED})\s*+\}} )
           | (?P<plain>{_UNSIGNED}) ) )
         (?P<unit>.*)""",
     re.VERBOSE | re.DOTALL,
@@ -135,7 +139,7 @@ def extract_boxed(text: str) -> str | None:
     >>> extract_boxed(r"Half: \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    text = text[-MAX_TEXT:]
+    text = _end_of(text)
     open_braces, best = [], None  # a brace is the place where its inside starts, and whether it is a box
     for match in _BOX.finditer(text):
         token = match.group()
@@ -152,17 +156,32 @@ def extract_answer(text: str) -> str | None:
     r"""The final answer in a text: \boxed{}, then "#### ", then <answer> tags, then "The answer is"; None
     if none.
 
-    The last of a kind counts. Behind "The answer is" a unit is left away, and so is what follows the clause.
+    The last of a kind counts, but words ("this answer is correct") do not replace an earlier number. Behind
+    "The answer is" a unit is left away, and so is what follows the clause.
 
     >>> extract_answer("6 * 7 = 42, so the answer is **42 apples**.")
     '42'
     """
-    text = text[-MAX_TEXT:]
+    text = _end_of(text)
     boxed = extract_boxed(text)
     if boxed is not None:
         return boxed
-    after_hashes = _first_line(text.rpartition("####")[2]) if "####" in text else ""
-    return after_hashes or _in_tags(text) or _after_phrase(text)
+    return _after_hashes(text) or _in_tags(text) or _after_phrase(text)
+
+
+def _end_of(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"text is a {type(text).__name__}, and not a str")
+    return text[-MAX_TEXT:]
+
+
+def _after_hashes(text: str) -> str | None:
+    """The line behind the last "####" that has one; of a heading without a digit, the answer named below it."""
+    tail = next((part for part in reversed(text.split("####")[1:]) if part.strip()), "")
+    line = _first_line(tail)
+    if _DIGIT.search(line):
+        return (_after_phrase(line) if len(line) <= MAX_CLAUSE else None) or line
+    return _after_phrase(tail) or line or None
 
 
 def _in_tags(text: str) -> str | None:
@@ -174,16 +193,22 @@ def _in_tags(text: str) -> str | None:
 
 
 def _after_phrase(text: str) -> str | None:
-    phrases = list(_PHRASE.finditer(text))
-    if not phrases:
-        return None
-    rest = _first_line(text[phrases[-1].end() :])
-    end = _CLAUSE_END.search(rest)
-    clause = rest[: end.start() if end else None].strip().rstrip(".,*")
-    if clause.count("$") == 2 and clause[0] == clause[-1] == "$":
-        clause = clause[1:-1]
+    """The last clause behind "The answer is" that holds a digit; without one, the last clause."""
+    phrases = list(_PHRASE.finditer(text))[: -MAX_PHRASES - 1 : -1]
+    clauses = [clause for clause in (_clause(text[phrase.end() : phrase.end() + MAX_CLAUSE]) for phrase in phrases) if clause]
+    clause = next(filter(_DIGIT.search, clauses), clauses[0] if clauses else "")
     quantity = _quantity(_clean(clause)) if len(clause) <= MAX_ANSWER else None
     return quantity.number if quantity else clause or None
+
+
+def _clause(text: str) -> str:
+    """The first line up to the end of its first clause."""
+    line = _first_line(text)
+    end = _CLAUSE_END.search(line)
+    clause = line[: end.start() if end else None].strip().rstrip(".,*")
+    if clause.count("$") == 2 and clause[0] == clause[-1] == "$":
+        clause = clause[1:-1]
+    return clause
 
 
 def _first_line(text: str) -> str:
@@ -200,7 +225,8 @@ def extract_gold(answer: str) -> str:
     >>> extract_gold("He pays 4 * 250 = 1000 dollars.\\n#### 1,000")
     '1000'
     """
-    tail = _first_line(answer[-MAX_TEXT:].rpartition("####")[2]) if "####" in answer else ""
+    answer = _end_of(answer)
+    tail = _first_line(answer.rpartition("####")[2]) if "####" in answer else ""
     quantity = _quantity(tail.rstrip(".")) if len(tail) <= MAX_ANSWER else None
     number = re.sub(r"[$,\s]", "", quantity.number) if quantity and quantity.unit <= {"$"} else ""
     if not re.fullmatch(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)", number):
@@ -208,7 +234,7 @@ def extract_gold(answer: str) -> str:
     return number
 
 
-def answers_match(predicted: str | None, expected: str) -> bool:
+def answers_match(predicted: str | float | None, expected: str | float) -> bool:
     r"""Whether two answers are the same text, the same number, or by algebra the same expression.
 
     "1,000" is "1000"; "0.5", "1/2" and "\frac{1}{2}" are one number. A unit may be missing ("12 apples" is "12"),
@@ -218,7 +244,10 @@ def answers_match(predicted: str | None, expected: str) -> bool:
     >>> answers_match("$1,000.00", "1000"), answers_match("1/3", "0.33"), answers_match("6 * 12", "72")
     (True, False, False)
     """
-    if predicted is None or not predicted.strip():
+    if predicted is None:
+        return False
+    predicted, expected = str(predicted), str(expected)
+    if not predicted.strip():
         return False
     if max(len(predicted), len(expected)) > MAX_ANSWER:
         return predicted.strip() == expected.strip()

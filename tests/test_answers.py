@@ -22,6 +22,7 @@ from helper.answers import (
     hard_answer_cases,
     normalise,
 )
+from helper.rewards import hackable_reward
 
 GSM8K = Path(__file__).resolve().parents[2] / "shared" / "gsm8k"
 needs_math_verify = pytest.mark.skipif(
@@ -66,6 +67,18 @@ def test_extract_boxed(text, expected):
         ("The answer is -3/4.", "-3/4"),
         ("The answer is Paris. It is big.", "Paris"),
         (r"The answer is 3. \boxed{4}", "4"),
+        ("The answer is 18. I hope this answer is helpful.", "18"),
+        ("The answer is 18. This answer is correct.", "18"),
+        ("The answer is Rome. No, the answer is Paris.", "Paris"),
+        ("#### Step 1\nx\n#### Conclusion\nThe answer is 18.", "18"),
+        ("#### Answer: 18", "18"),
+        ("#### 18\n####", "18"),
+        ("#### Paris", "Paris"),
+        ("The answer is 18.\n#### Paris", "Paris"),
+        ("**Final Answer**\n18", "18"),
+        ("**Final Answer**\n\n18 apples", "18"),
+        ("The answer is thus 18.", "18"),
+        ("The answer is 18 — as computed above.", "18"),
         ("It is 42.", None),
         ("", None),
     ],
@@ -107,6 +120,16 @@ def test_unequal_answers(predicted, expected):
     assert not answers_match(predicted, expected)
 
 
+def test_a_number_may_be_expected():
+    assert answers_match("5", 5) and answers_match(r"\frac{1}{2}", 0.5) and not answers_match("6", 5)
+
+
+@pytest.mark.parametrize("function", [extract_boxed, extract_answer, extract_gold])
+def test_what_is_no_text_is_named(function):
+    with pytest.raises(TypeError, match="text is a NoneType, and not a str"):
+        function(None)
+
+
 def test_numbers_are_exact():
     assert as_number(normalise("0.1")) * 3 == as_number("3/10")
     assert as_number("1e999999999") is None and as_number("") is None
@@ -134,6 +157,7 @@ LONG = [
     r"\boxed{", "{", "}", "{}", r"\boxed{1}", r"\boxed" + " " * 50, r"\frac{", r"\text{", "\\", "#", "####", "#### 1\n",
     "the answer is ", "The answer is 5. ", "answer to ", "answer" + " " * 30, "answer is **", "<answer>", "</answer>",
     "<answer></answer>", "1", "1,", "1,000,", "1/", ",", ".", "-", "$", "^", "9^", "(", "\n", " ", " \u2009", "½",
+    "_", "*", "\t", "\u00a0", "a", "a_", "%", "|", "~", "1 ", " (", ", ", "{~", "_*", "is ", "answer", "**Answer**\n",
 ]  # fmt: skip
 
 
@@ -147,10 +171,14 @@ def extract_gold_or_none(text):
 @pytest.mark.parametrize("piece", LONG)
 def test_a_megabyte_takes_less_than_a_tenth_of_a_second(piece):
     text = piece * (1_000_000 // len(piece))
+    end = piece * (49_000 // len(piece)) + "x"  # all of it is read
     texts = [text, "The answer is " + text, "#### " + text, text + " <answer>" + text + "</answer>"]
+    texts += [start + end for start in ("The answer is 5", "the answer to ", "#### 5", r"\boxed{", "**Answer**")]
+    texts += [piece * (190 // len(piece)) + end for end in ("", "x", "5", "}")]  # short enough for an answer
     functions = [
         extract_boxed, extract_answer, extract_gold_or_none, normalise, as_number,
         lambda text: answers_match(text, "5"), lambda text: answers_match("1" * 150 + "/7", text),
+        lambda text: hackable_reward([text], ["5"]),
     ]  # fmt: skip
     for function in functions:
         for text in texts:
