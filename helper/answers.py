@@ -49,7 +49,7 @@ _DIGIT = re.compile(r"[0-9½¼¾]")
 _THIN = "\u2009"  # a space that may stand between thousands, where an ordinary one may not
 _UNICODE = str.maketrans({
     "\u00a0": _THIN, "\u202f": _THIN, "−": "-", "–": "-", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "²": "^2",
-    "³": "^3", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "≤": r"\le ", "≥": r"\ge ", "∞": r"\infty ",
+    "³": "^3", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ",
     "∪": r"\cup ",
 })  # fmt: skip
 _COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)", re.DOTALL)
@@ -57,7 +57,7 @@ _COMMANDS = {
     r"\!": "", r"\,": _THIN, r"\;": " ", r"\:": " ", r"\ ": " ", r"\quad": " ", r"\qquad": " ", r"\left": "",
     r"\right": "", r"\displaystyle": "", r"\(": "", r"\)": "", r"\[": "", r"\]": "", r"\%": "%", r"\$": "$",
     r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge",
-    r"\lt": "<", r"\gt": ">", r"\degree": "°",
+    r"\neq": r"\ne", r"\lt": "<", r"\gt": ">", r"\degree": "°",
 }  # fmt: skip
 _WRAPPER = re.compile(
     r"\\(?:text|(?:text|math)(?:bf|it|rm|sf|tt)|mbox|boldsymbol|operatorname)"
@@ -65,13 +65,15 @@ _WRAPPER = re.compile(
 )
 _DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
 _FRACTION = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))")
+_INDEX = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
+_IN_BRACKETS = re.compile(r"\(([^(),]+)\)|\{([^{},]+)\}")
 _NEEDLESS_SPACE = re.compile(r" (?=[^\w.,])|(?<=[^\w.,]) |(?<=,) (?![0-9]{3}(?![0-9]))|(?<=[0-9]) (?=[^\W\d_])")
 
 # Numbers.
 _UNSIGNED = rf"(?:(?:[1-9][0-9]{{0,2}}(?:(?:,[0-9]{{3}})++|(?:{_THIN}[0-9]{{3}})++)|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
 _QUANTITY = re.compile(
     rf"""(?P<number>
-        (?P<sign>[-+]?)\s*+(?P<currency>[$€£¥₹]?)\s*+(?P<inner_sign>[-+]?)\s*+
+        (?P<sign>[-+]?)\s*+(?P<currency>(?:US)?\$|USD(?=[\s0-9])|[€£¥₹]|)\s*+(?P<inner_sign>[-+]?)\s*+
         (?: (?: (?P<whole>[0-9]++)(?:\s++(?=[0-9])|\s*+(?=\\)) )?
             (?: (?P<top>{_UNSIGNED})\s*+/\s*+(?P<bottom>-?{_UNSIGNED})
               | \\frac\{{\s*+(?P<latex_top>[-+]?\s*+{_UNSIGNED})\s*+\}}\{{\s*+(?P<latex_bottom>[-+]?\s*+{_UNSIGNED})\s*+\}} )
@@ -79,6 +81,7 @@ _QUANTITY = re.compile(
         (?P<unit>.*)""",
     re.VERBOSE | re.DOTALL,
 )
+_WORDS_ONLY = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .;:!?'\"])*+")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})++(?![0-9]|,[0-9])")
 
 # What may stand behind a number without changing it.
@@ -87,6 +90,7 @@ _UNIT = re.compile(
     rf"(?P<space>\s*)(?P<sign>%|°\s?[CFK]?(?![^\W\d_])|[$€£¥₹])?\s*"
     rf"(?P<words>{_UNIT_WORD}(?:(?:\s?[/-]\s?|\s){_UNIT_WORD}){{0,4}})?"
 )
+_SIGN_AND_WORD = re.compile(rf"(\s?/\s?|)({_UNIT_WORD})")
 _PLURAL = re.compile(r"(?:(?<=[xh])es|(?<=[^\W\d_]{2}[^\W\d_s])s)$")
 _SHORT_UNITS = _words("""
     am bar cl cm dl dm eur ft gal gb gbp hp hr hz in kb kg khz km kmh kph kw kwh lb lbs mb mg mi min ml mm mph ms oz pm
@@ -96,12 +100,25 @@ _LETTER_UNITS = _words("g h l m s L")  # behind a space only: "5 m" is a length,
 _NOT_UNITS = _words("""
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion trillion
-    dozen half halve third quarter fourth fifth sixth seventh eighth ninth tenth hundredth thousandth millionth mil
+    quadrillion lakh crore grand score gross dozen half halve halved third quarter fourth fifth sixth seventh eighth
+    ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
+    thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth billionth
+    trillionth mil
     and or nor to but not no isn is are was wrong false incorrect than plus minus over divided point squared cubed
     factorial mod modulo remainder pi sin cos tan log exp sqrt root power inf infinity between from until through
-    less fewer below under negative double twice triple maybe perhaps possibly probably if then equal give make
+    less fewer below under negative double doubled twice triple tripled maybe perhaps possibly probably if then equal
+    give make repeating recurring reciprocal approximately approx roughly least most minimum maximum invalid cannot
+    unknown except
 """)  # what changes the number, adds another one, or takes the answer back
-_UNIT_NAMES = {"dollar": "$", "usd": "$", "euro": "€", "eur": "€", "gbp": "£", "percent": "%", "degree": "°"}
+_UNIT_NAMES = {
+    "dollar": "$", "usd": "$", "us$": "$", "euro": "€", "eur": "€", "gbp": "£", "pound": "£", "yen": "¥",
+    "rupee": "₹", "percent": "%", "degree": "°",
+}  # fmt: skip
+_CURRENCIES = frozenset("$€£¥₹")
+_OTHER_UNIT = _words("square cubic sq cu kilowatt megawatt watt amp ampere newton foot light man nautical")  # ... mile
+_MEGA_OR_MILLI = _words("mm mg mw ms ml mv ma mj mn mpa")
+_RATE = re.compile(r"(?:\s?/\s?|\sper\s|\san?\s)(?=(?:hour|hr|day|week|month|year|minute|second|person)s?\b)")
+_OF = re.compile(r"\s+of\s+(?:(?:the|an?)\s+)?(?=[^\W\d_]{3})")
 
 # Expressions that may be handed over to algebra.
 _VARIABLES = r"(?!by(?![a-zA-Z]))[abcxyz]{2,3}"  # a product without signs; any other word is prose
@@ -111,6 +128,7 @@ _ALGEBRA = re.compile(
     r"(?![a-zA-Z])"
     rf"|(?:sqrt|sin|cos|tan|log|ln|exp|pi|{_VARIABLES}|[a-zA-Z])(?![a-zA-Z]))++"
 )
+_SINGLE_LETTER = re.compile(r"(?:\\[a-zA-Z]+|(?:sqrt|sin|cos|tan|log|ln|exp|pi)(?![a-zA-Z]))|([a-zA-Z])")
 _BARE_NAME = re.compile(r"(?<![a-zA-Z\\])(?:sin|cos|tan|log|ln|exp|pi)(?![a-zA-Z])")
 _DECIMAL = re.compile(r"(?<![0-9.])([0-9]*)\.([0-9]+)(?![0-9.])")
 _MATHS_SIGN = re.compile(r"[0-9^\\+*/=<>-]")
@@ -123,7 +141,11 @@ _ROOT_OR_POWER = re.compile(
     r"-?\s*(?:\\?sqrt\s*(?:\[[0-9]+\])?\s*[{(]?[0-9.]+[)}]?|[0-9.]+\s*(?:\^|\*\*)\s*(?:[0-9]+|\{[0-9]+\}))"
 )
 _RELATION = re.compile(r"[<>=]|\\[lg]e(?![a-zA-Z])")
-_ASSIGNMENT = re.compile(r"([a-zA-Z])\s*=\s*(?=[^=\s])")
+_ASSIGNMENT = re.compile(r"([a-zA-Z])\s*+(?:=|\\in(?![a-zA-Z]))\s*+(?=[^=\s])")
+_EXACT_WITH_UNIT = re.compile(
+    r"(.*(?:\\pi|\}))\s+((?:square |cubic )?(?:[ckm]?m|in|ft|(?:centi|kilo)?meter|inche?|feet|foot|yard|mile|unit)s?"
+    r"(?:\^[23])?)"
+)
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
@@ -195,7 +217,9 @@ def _in_tags(text: str) -> str | None:
 def _after_phrase(text: str) -> str | None:
     """The last clause behind "The answer is" that holds a digit; without one, the last clause."""
     phrases = list(_PHRASE.finditer(text))[: -MAX_PHRASES - 1 : -1]
-    clauses = [clause for clause in (_clause(text[phrase.end() : phrase.end() + MAX_CLAUSE]) for phrase in phrases) if clause]
+    clauses = [
+        clause for clause in (_clause(text[phrase.end() : phrase.end() + MAX_CLAUSE]) for phrase in phrases) if clause
+    ]
     clause = next(filter(_DIGIT.search, clauses), clauses[0] if clauses else "")
     quantity = _quantity(_clean(clause)) if len(clause) <= MAX_ANSWER else None
     return quantity.number if quantity else clause or None
@@ -259,7 +283,10 @@ def answers_match(predicted: str | float | None, expected: str | float) -> bool:
     ours, theirs = _without_names(ours, theirs)
     left, right = _quantity(ours), _quantity(theirs)
     if left and right:
-        return left.value == right.value and (left.unit <= right.unit or right.unit <= left.unit)
+        return left.value == right.value and _same_units(left.unit, right.unit)
+    ours, theirs = _without_unit(ours, theirs)
+    if _two_cases(ours + theirs):
+        return False
     collections = _collection(ours), _collection(theirs)
     if any(collections):
         return all(collections) and _same_collections(*collections)
@@ -267,11 +294,11 @@ def answers_match(predicted: str | float | None, expected: str | float) -> bool:
 
 
 def normalise(answer: str) -> str:
-    r"""The answer in one way of writing: a number as "3", "-5/2", without its unit; any other text in lower case,
-    without LaTeX wrappers and needless spaces.
+    r"""The answer in one way of writing: a number as "3", "-5/2", without its unit; words in lower case; any
+    other text without LaTeX wrappers and needless spaces.
 
     >>> normalise(r"\text{1,000.50 dollars}"), normalise(r"\left(1, X\right).")
-    ('2001/2', '(1,x)')
+    ('2001/2', '(1,X)')
     """
     if len(answer) > MAX_ANSWER:
         return answer.strip().casefold()
@@ -311,12 +338,29 @@ def _clean(answer: str) -> str:
         for _ in range(3):  # wrappers in wrappers
             text = _WRAPPER.sub(r" \1", text)
         text = _FRACTION.sub(r"\\frac{\1\2}{\3\4}", _DEGREE.sub("°", text))
-    text = re.sub(r"[ \t\r\n\f\v]+|(?<=[0-9}])~", " ", text)
-    return text.lstrip(" *`\"'").rstrip(" *`\"'.").strip()
+    text = re.sub(r"(?<=[0-9}])[ \t]{0,9}~[ \t]*+(?=[a-zA-Z])|[ \t\r\n\f\v]++|(?<=[0-9}])~", " ", text)
+    text = _INDEX.sub(r"\1\2", text).lstrip(" *`\"'").rstrip(" *`\"'.").strip()
+    inside = _IN_BRACKETS.fullmatch(text)
+    return (inside.group(1) or inside.group(2)).strip() if inside else text
 
 
 def _squeezed(text: str) -> str:
-    return _NEEDLESS_SPACE.sub("", text).casefold()
+    text = _NEEDLESS_SPACE.sub("", text)
+    return text.casefold() if _WORDS_ONLY.fullmatch(text) else text  # "R" and "r" may be two variables
+
+
+def _without_unit(ours: str, theirs: str) -> tuple[str, str]:
+    """ "2\\pi cm" and "2\\pi" without the unit, which may be missing, but not be another one."""
+    left, right = _EXACT_WITH_UNIT.fullmatch(ours), _EXACT_WITH_UNIT.fullmatch(theirs)
+    if left and right and left.group(2) != right.group(2):
+        return ours, theirs
+    return (left.group(1) if left else ours), (right.group(1) if right else theirs)
+
+
+def _two_cases(text: str) -> bool:
+    """Whether a letter stands alone both as a capital and as a small one: two variables, one for algebra."""
+    letters = set(_SINGLE_LETTER.findall(text)) - {""}
+    return any(letter.swapcase() in letters for letter in letters)
 
 
 def _without_names(ours: str, theirs: str) -> tuple[str, str]:
@@ -341,7 +385,8 @@ def _quantity(text: str) -> _Quantity | None:
     if unit is None or value is None:
         return None
     negative = "-" in (match["sign"], match["inner_sign"])
-    unit = unit | {match["currency"]} if match["currency"] else unit
+    currency = match["currency"].casefold()
+    unit = unit | {_UNIT_NAMES.get(currency, currency)} if currency else unit
     return _Quantity(-value if negative else value, unit, match["number"].strip())
 
 
@@ -366,21 +411,38 @@ def _unit(text: str) -> frozenset[str] | None:
     """The words of a unit, plural "s" left away; None when the text is no unit."""
     if not text:
         return frozenset()
-    match = _UNIT.fullmatch(text.replace("per cent", "percent").rstrip())
+    text = _RATE.sub(" per ", _OF.sub(" ", text.replace("per cent", "percent").rstrip(), count=1))
+    text = re.sub(r"\bUS (?=dollar)", "", text)
+    match = _UNIT.fullmatch(text)
     if not match:
         return None
     names = set()
     if match["sign"]:
         names.add(match["sign"].replace(" ", "").casefold())
-    spaced = bool(match["space"])
-    for place, word in enumerate(re.findall(_UNIT_WORD, match["words"] or "")):
+    spaced, per = bool(match["space"]), ""
+    for place, (sign, word) in enumerate(_SIGN_AND_WORD.findall(match["words"] or "")):
         word = re.sub(r"[\s{}.]", "", word)
         letters, _, power = word.partition("^")
         name = _PLURAL.sub("", letters.casefold())
-        if name in _NOT_UNITS or not _is_unit(letters, first=place == 0 and not match["sign"], spaced=spaced):
+        if {name, letters.casefold()} & _NOT_UNITS:
             return None
-        names.add(_UNIT_NAMES.get(name, name) + power)
+        if not _is_unit(letters, first=place == 0 and not match["sign"], spaced=spaced):
+            return None
+        per = "/" if sign.strip() == "/" or name == "per" else per
+        name = letters[0] + name[1:] if name in _MEGA_OR_MILLI else name
+        if name != "per":
+            names.add(per + _UNIT_NAMES.get(name, name) + power)
     return frozenset(names)
+
+
+def _same_units(ours: frozenset[str], theirs: frozenset[str]) -> bool:
+    """Whether one side has no unit, or says only more about the other's: "red apples" and "apples"."""
+    fewer, more = sorted((ours, theirs), key=len)
+    if not fewer <= more:
+        return False
+    if not fewer or fewer <= _CURRENCIES:
+        return True
+    return not any(word in _OTHER_UNIT or word[0] == "/" for word in more - fewer)
 
 
 def _is_unit(word: str, first: bool, spaced: bool) -> bool:

@@ -315,7 +315,7 @@ def fresh_child():
 
 
 def stop_child():
-    symbolic.same_expressions.cache_clear()
+    symbolic._reply_to.cache_clear()
     symbolic._end_at_exit()
 
 
@@ -384,6 +384,16 @@ def test_a_child_that_hangs_is_replaced(fresh_child):
     assert seconds(answers_match, "x + 2", "2 + x", clock=time.monotonic) < 5
     assert hung.poll() is not None
     assert answers_match("x + 3", "3 + x")
+
+
+@needs_math_verify
+def test_a_verdict_for_lack_of_time_is_not_kept(monkeypatch, fresh_child):
+    monkeypatch.setattr(symbolic, "_starts_left", 3)
+    with monkeypatch.context() as busy:
+        busy.setattr(symbolic, "_ask", lambda child, question, limit: "")
+        assert not answers_match("x + 1", "1 + x")
+    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
+    assert answers_match("x + 1", "1 + x")
 
 
 class Interrupted:
