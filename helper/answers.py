@@ -81,7 +81,9 @@ _QUANTITY = re.compile(
         (?P<unit>.*)""",
     re.VERBOSE | re.DOTALL,
 )
-_WORDS_ONLY = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .;:!?'\"])*+")
+_WORDS_ONLY = re.compile(  # perhaps behind a time of day
+    r"(?:[0-9]{1,2}:[0-9]{2})?[^\W\d_](?:[^\W\d_]|[ .;:!?'\"]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{3}))*+"
+)
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})++(?![0-9]|,[0-9])")
 
 # What may stand behind a number without changing it.
@@ -115,7 +117,9 @@ _UNIT_NAMES = {
     "rupee": "₹", "percent": "%", "degree": "°",
 }  # fmt: skip
 _CURRENCIES = frozenset("$€£¥₹")
-_OTHER_UNIT = _words("square cubic sq cu kilowatt megawatt watt amp ampere newton foot light man nautical")  # ... mile
+_OTHER_UNIT = _words(
+    "square cubic sq cu kilowatt megawatt watt amp ampere newton £ foot feet light man nautical"
+)  # ... mile
 _MEGA_OR_MILLI = _words("mm mg mw ms ml mv ma mj mn mpa")
 _RATE = re.compile(r"(?:\s?/\s?|\sper\s|\san?\s)(?=(?:hour|hr|day|week|month|year|minute|second|person)s?\b)")
 _OF = re.compile(r"\s+of\s+(?:(?:the|an?)\s+)?(?=[^\W\d_]{3})")
@@ -354,6 +358,8 @@ def _without_unit(ours: str, theirs: str) -> tuple[str, str]:
     left, right = _EXACT_WITH_UNIT.fullmatch(ours), _EXACT_WITH_UNIT.fullmatch(theirs)
     if left and right and left.group(2) != right.group(2):
         return ours, theirs
+    if any(quantity and quantity.unit for quantity in (_quantity(ours), _quantity(theirs))):
+        return ours, theirs
     return (left.group(1) if left else ours), (right.group(1) if right else theirs)
 
 
@@ -440,9 +446,10 @@ def _same_units(ours: frozenset[str], theirs: frozenset[str]) -> bool:
     fewer, more = sorted((ours, theirs), key=len)
     if not fewer <= more:
         return False
-    if not fewer or fewer <= _CURRENCIES:
+    if not fewer:
         return True
-    return not any(word in _OTHER_UNIT or word[0] == "/" for word in more - fewer)
+    rates_count = not fewer <= _CURRENCIES  # "$12 an hour" may be called "$12"
+    return not any(word in _OTHER_UNIT or (word[0] == "/" and rates_count) for word in more - fewer)
 
 
 def _is_unit(word: str, first: bool, spaced: bool) -> bool:

@@ -120,6 +120,132 @@ def test_unequal_answers(predicted, expected):
     assert not answers_match(predicted, expected)
 
 
+MORE_EQUAL = [
+    ("2:30 PM", "2:30 pm"),
+    ("Buenos-Aires", "buenos-aires"),
+    (r"12 \mathrm{~cm}", "12"),
+    (r"12\mathrm{~cm}^{2}", "12"),
+    (r"12 \text{~cm}", "12"),
+    ("12 ~cm", "12"),
+    ("4343_{6}", "4343_6"),
+    ("$18/day", "18"),
+    ("$12/hour", "12"),
+    ("$12 an hour", "12"),
+    ("$12 a day", "12"),
+    ("18 US dollars", "18"),
+    ("US$18", "18"),
+    ("USD 70,000", "70000"),
+    ("3/4 of the cake", "3/4"),
+    ("18 of them", "18"),
+    ("£18", "18 pounds"),
+    ("¥18", "18 yen"),
+    ("(-5)", "-5"),
+    (r"\left(-\frac{3}{4}\right)", r"-\frac{3}{4}"),
+    (r"\text{(C)}", "C"),
+    ("(A)", "A"),
+    ("{18}", "18"),
+    (r"x \in [-2,7]", "[-2,7]"),
+    (r"x \neq 3", r"x \ne 3"),
+    (r"25\pi \text{ cm}^2", r"25\pi"),
+    (r"2\sqrt{3}\text{ cm}", r"2\sqrt{3}"),
+    (r"12\pi\text{ inches}", r"12\pi"),
+    ("12 red apples", "12 apples"),
+    ("Paris", "paris"),
+    ("A", "a"),
+    ("12 MPH", "12 mph"),
+    ("5 Apples", "5 apples"),
+    ("$12 per hour", "$12"),
+    ("5 miles/hour", "5 miles per hour"),
+    ("5 km/h", "5"),
+]
+MORE_UNEQUAL = [
+    (r"\sqrt{16} m", "4 cm"),
+    ("5 pound-feet", "5 feet"),
+    ("5 foot-pounds", "5 pounds"),
+    ("2:30 PM", "2:30 AM"),
+    ("72 perhaps", "72"),
+    ("72 minus", "72"),
+    ("72 plus", "72"),
+    ("5 twelfths", "5"),
+    ("5 sixteenths", "5"),
+    ("5 twentieths", "5"),
+    ("5 billionths", "5"),
+    ("5 quadrillion", "5"),
+    ("5 lakh", "5"),
+    ("5 crore", "5"),
+    ("5 grand", "5"),
+    ("5 score", "5"),
+    ("5 gross", "5"),
+    ("0.3 repeating", "0.3"),
+    ("0.3 recurring", "0.3"),
+    ("72 halved", "72"),
+    ("72 doubled", "72"),
+    ("72 tripled", "72"),
+    ("72 reciprocal", "72"),
+    ("72 approximately", "72"),
+    ("72 approx.", "72"),
+    ("72 roughly", "72"),
+    ("72 at least", "72"),
+    ("72 at most", "72"),
+    ("72 minimum", "72"),
+    ("72 maximum", "72"),
+    ("72 invalid", "72"),
+    ("72 cannot", "72"),
+    ("72 unknown", "72"),
+    ("72 except", "72"),
+    ("R - r", "r - R"),
+    (r"\pi(R^2 - r^2)", r"\pi(r^2 - R^2)"),
+    (r"\frac{M}{m}", r"\frac{m}{M}"),
+    ("(A, a)", "(a, A)"),
+    ("A, a", "a, A"),
+    ("X+x", "2x"),
+    ("n^2", "N^2"),
+    ("T_A", "T_a"),
+    (r"2\Pi", r"2\pi"),
+    (r"\Delta", r"\delta"),
+    ("5 mW", "5 MW"),
+    ("20 mm", "20 Mm"),
+    ("5 km/h", "5 h"),
+    ("5 m/s", "5 m"),
+    ("5 miles per hour", "5 hours"),
+    ("5 square meters", "5 meters"),
+    ("5 cubic meters", "5 meters"),
+    ("5 kilowatt hours", "5 hours"),
+    ("5 dollars per hour", "5 hours"),
+    ("5 hours per mile", "5 miles per hour"),
+    (r"25\pi \text{ cm}", r"25\pi \text{ m}"),
+    ("p", "~p"),
+    ("18 of 20", "18"),
+    ("3/4 of x", "3/4"),
+    ("1/2 of 10", "1/2"),
+    ("18/x", "18"),
+    ("(1,000)", "1"),
+    ("{1, 2}", "(1, 2)"),
+    ("x^{2}y", "x^2"),
+    (r"y \in [-2,7]", r"x \in [-2,7]"),
+    (r"x \neq 3", "x = 3"),
+    ("x", "y"),
+    ("2x", "x"),
+    ("X", "2x"),
+]
+
+
+@pytest.mark.parametrize(("predicted", "expected"), MORE_EQUAL)
+def test_other_ways_of_writing_are_equal(predicted, expected):
+    assert answers_match(predicted, expected) and answers_match(expected, predicted)
+
+
+@pytest.mark.parametrize(("predicted", "expected"), MORE_UNEQUAL)
+def test_another_variable_unit_or_number_is_unequal(patient, predicted, expected):
+    assert not answers_match(predicted, expected) and not answers_match(expected, predicted)
+
+
+@needs_math_verify
+def test_a_lone_variable_is_equal_to_what_it_simplifies_from(patient):
+    assert answers_match("1.0x", "x") and answers_match("x", "2x/2")
+    assert not answers_match("x", "2x") and not answers_match("x", "x + 1") and not answers_match("x", "x/y")
+
+
 def test_a_number_may_be_expected():
     assert answers_match("5", 5) and answers_match(r"\frac{1}{2}", 0.5) and not answers_match("6", 5)
 
