@@ -19,6 +19,8 @@ from typing import NamedTuple
 from helper.symbolic import same_expressions
 
 MAX_TEXT = 50_000  # characters; an answer stands at the end, so of a longer text the last so many are read
+MAX_CLAUSE = 500  # so much is read behind "The answer is"
+MAX_PHRASES = 20  # so many of the last "The answer is" are looked at
 MAX_ANSWER = 200  # characters; a longer "answer" is no answer, and is compared as text only
 
 
@@ -30,22 +32,24 @@ def _words(text: str) -> set[str]:
 _BOX = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer(?: (?:to|for)(?: [\w()]+){1,4}?)?[\s*_]*"
-    r"(?:(?:is|was|equals|(?:would|will|must|should) be|comes to)\b(?: equal to\b)?|(?=[:=]))[\s*_:=]*"
+    r"\banswer(?: (?:to|for)(?: [\w()]++){1,4}?)?[\s*_]*+"
+    r"(?:(?:is|was|equals|(?:would|will|must|should) be|comes to)\b(?: (?:thus|therefore|hence|then|simply)\b)?"
+    r"(?: equal to\b)?|(?=[:=])|(?<=\*\*\n)|(?<=\*\*\n\n))[\s*_:=]*+"
     r"(?:\\[\[(]|\$\$)?",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[.!?;](?=\s|$)|\*\*(?![\w(])|\\[\])]|\$\$|\s+\(|\s(?:because|since|which|so|as|when|where|for)\b"
-    r"|,\s+(?!(?:and|or|but|maybe|perhaps|possibly)\b)(?=[a-z])",
+    r"[.!?;](?=\s|$)|\*\*(?![\w(])|\\[\])]|\$\$|\s\(|—|\s(?:because|since|which|so|as|when|where|for)\b"
+    r"|,\s++(?!(?:and|or|but|maybe|perhaps|possibly)\b)(?=[a-z])",
     re.IGNORECASE,
 )
+_DIGIT = re.compile(r"[0-9½¼¾]")
 
 # Cleaning.
 _THIN = "\u2009"  # a space that may stand between thousands, where an ordinary one may not
 _UNICODE = str.maketrans({
     "\u00a0": _THIN, "\u202f": _THIN, "−": "-", "–": "-", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "²": "^2",
-    "³": "^3", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "≤": r"\le ", "≥": r"\ge ", "∞": r"\infty ",
+    "³": "^3", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ",
     "∪": r"\cup ",
 })  # fmt: skip
 _COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)", re.DOTALL)
@@ -53,7 +57,7 @@ _COMMANDS = {
     r"\!": "", r"\,": _THIN, r"\;": " ", r"\:": " ", r"\ ": " ", r"\quad": " ", r"\qquad": " ", r"\left": "",
     r"\right": "", r"\displaystyle": "", r"\(": "", r"\)": "", r"\[": "", r"\]": "", r"\%": "%", r"\$": "$",
     r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge",
-    r"\lt": "<", r"\gt": ">", r"\degree": "°",
+    r"\neq": r"\ne", r"\lt": "<", r"\gt": ">", r"\degree": "°",
 }  # fmt: skip
 _WRAPPER = re.compile(
     r"\\(?:text|(?:text|math)(?:bf|it|rm|sf|tt)|mbox|boldsymbol|operatorname)"
@@ -61,19 +65,24 @@ _WRAPPER = re.compile(
 )
 _DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
 _FRACTION = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))")
+_INDEX = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
+_IN_BRACKETS = re.compile(r"\(([^(),]+)\)|\{([^{},]+)\}")
 _NEEDLESS_SPACE = re.compile(r" (?=[^\w.,])|(?<=[^\w.,]) |(?<=,) (?![0-9]{3}(?![0-9]))|(?<=[0-9]) (?=[^\W\d_])")
 
 # Numbers.
 _UNSIGNED = rf"(?:(?:[1-9][0-9]{{0,2}}(?:(?:,[0-9]{{3}})++|(?:{_THIN}[0-9]{{3}})++)|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
 _QUANTITY = re.compile(
     rf"""(?P<number>
-        (?P<sign>[-+]?)\s*(?P<currency>[$€£¥₹]?)\s*(?P<inner_sign>[-+]?)\s*
-        (?: (?: (?P<whole>[0-9]++)(?:\s+(?=[0-9])|\s*(?=\\)) )?
-            (?: (?P<top>{_UNSIGNED})\s*/\s*(?P<bottom>-?{_UNSIGNED})
-              | \\frac\{{\s*(?P<latex_top>[-+]?\s*{_UNSIGNED})\s*\}}\{{\s*(?P<latex_bottom>[-+]?\s*{_UNSIGNED})\s*\}} )
+        (?P<sign>[-+]?)\s*+(?P<currency>(?:US)?\$|USD(?=[\s0-9])|[€£¥₹]|)\s*+(?P<inner_sign>[-+]?)\s*+
+        (?: (?: (?P<whole>[0-9]++)(?:\s++(?=[0-9])|\s*+(?=\\)) )?
+            (?: (?P<top>{_UNSIGNED})\s*+/\s*+(?P<bottom>-?{_UNSIGNED})
+              | \\frac\{{\s*+(?P<latex_top>[-+]?\s*+{_UNSIGNED})\s*+\}}\{{\s*+(?P<latex_bottom>[-+]?\s*+{_UNSIGNED})\s*+\}} )
           | (?P<plain>{_UNSIGNED}) ) )
         (?P<unit>.*)""",
     re.VERBOSE | re.DOTALL,
+)
+_WORDS_ONLY = re.compile(  # perhaps behind a time of day
+    r"(?:[0-9]{1,2}:[0-9]{2})?[^\W\d_](?:[^\W\d_]|[ .;:!?'\"]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{3}))*+"
 )
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})++(?![0-9]|,[0-9])")
 
@@ -83,6 +92,7 @@ _UNIT = re.compile(
     rf"(?P<space>\s*)(?P<sign>%|°\s?[CFK]?(?![^\W\d_])|[$€£¥₹])?\s*"
     rf"(?P<words>{_UNIT_WORD}(?:(?:\s?[/-]\s?|\s){_UNIT_WORD}){{0,4}})?"
 )
+_SIGN_AND_WORD = re.compile(rf"(\s?/\s?|)({_UNIT_WORD})")
 _PLURAL = re.compile(r"(?:(?<=[xh])es|(?<=[^\W\d_]{2}[^\W\d_s])s)$")
 _SHORT_UNITS = _words("""
     am bar cl cm dl dm eur ft gal gb gbp hp hr hz in kb kg khz km kmh kph kw kwh lb lbs mb mg mi min ml mm mph ms oz pm
@@ -92,12 +102,27 @@ _LETTER_UNITS = _words("g h l m s L")  # behind a space only: "5 m" is a length,
 _NOT_UNITS = _words("""
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion trillion
-    dozen half halve third quarter fourth fifth sixth seventh eighth ninth tenth hundredth thousandth millionth mil
+    quadrillion lakh crore grand score gross dozen half halve halved third quarter fourth fifth sixth seventh eighth
+    ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
+    thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth billionth
+    trillionth mil
     and or nor to but not no isn is are was wrong false incorrect than plus minus over divided point squared cubed
     factorial mod modulo remainder pi sin cos tan log exp sqrt root power inf infinity between from until through
-    less fewer below under negative double twice triple maybe perhaps possibly probably if then equal give make
+    less fewer below under negative double doubled twice triple tripled maybe perhaps possibly probably if then equal
+    give make repeating recurring reciprocal approximately approx roughly least most minimum maximum invalid cannot
+    unknown except
 """)  # what changes the number, adds another one, or takes the answer back
-_UNIT_NAMES = {"dollar": "$", "usd": "$", "euro": "€", "eur": "€", "gbp": "£", "percent": "%", "degree": "°"}
+_UNIT_NAMES = {
+    "dollar": "$", "usd": "$", "us$": "$", "euro": "€", "eur": "€", "gbp": "£", "pound": "£", "yen": "¥",
+    "rupee": "₹", "percent": "%", "degree": "°",
+}  # fmt: skip
+_CURRENCIES = frozenset("$€£¥₹")
+_OTHER_UNIT = _words(
+    "square cubic sq cu kilowatt megawatt watt amp ampere newton £ foot feet light man nautical"
+)  # ... mile
+_MEGA_OR_MILLI = _words("mm mg mw ms ml mv ma mj mn mpa")
+_RATE = re.compile(r"(?:\s?/\s?|\sper\s|\san?\s)(?=(?:hour|hr|day|week|month|year|minute|second|person)s?\b)")
+_OF = re.compile(r"\s+of\s+(?:(?:the|an?)\s+)?(?=[^\W\d_]{3})")
 
 # Expressions that may be handed over to algebra.
 _VARIABLES = r"(?!by(?![a-zA-Z]))[abcxyz]{2,3}"  # a product without signs; any other word is prose
@@ -107,6 +132,7 @@ _ALGEBRA = re.compile(
     r"(?![a-zA-Z])"
     rf"|(?:sqrt|sin|cos|tan|log|ln|exp|pi|{_VARIABLES}|[a-zA-Z])(?![a-zA-Z]))++"
 )
+_SINGLE_LETTER = re.compile(r"(?:\\[a-zA-Z]+|(?:sqrt|sin|cos|tan|log|ln|exp|pi)(?![a-zA-Z]))|([a-zA-Z])")
 _BARE_NAME = re.compile(r"(?<![a-zA-Z\\])(?:sin|cos|tan|log|ln|exp|pi)(?![a-zA-Z])")
 _DECIMAL = re.compile(r"(?<![0-9.])([0-9]*)\.([0-9]+)(?![0-9.])")
 _MATHS_SIGN = re.compile(r"[0-9^\\+*/=<>-]")
@@ -119,7 +145,11 @@ _ROOT_OR_POWER = re.compile(
     r"-?\s*(?:\\?sqrt\s*(?:\[[0-9]+\])?\s*[{(]?[0-9.]+[)}]?|[0-9.]+\s*(?:\^|\*\*)\s*(?:[0-9]+|\{[0-9]+\}))"
 )
 _RELATION = re.compile(r"[<>=]|\\[lg]e(?![a-zA-Z])")
-_ASSIGNMENT = re.compile(r"([a-zA-Z])\s*=\s*(?=[^=\s])")
+_ASSIGNMENT = re.compile(r"([a-zA-Z])\s*+(?:=|\\in(?![a-zA-Z]))\s*+(?=[^=\s])")
+_EXACT_WITH_UNIT = re.compile(
+    r"(.*(?:\\pi|\}))\s+((?:square |cubic )?(?:[ckm]?m|in|ft|(?:centi|kilo)?meter|inche?|feet|foot|yard|mile|unit)s?"
+    r"(?:\^[23])?)"
+)
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
@@ -135,7 +165,7 @@ def extract_boxed(text: str) -> str | None:
     >>> extract_boxed(r"Half: \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    text = text[-MAX_TEXT:]
+    text = _end_of(text)
     open_braces, best = [], None  # a brace is the place where its inside starts, and whether it is a box
     for match in _BOX.finditer(text):
         token = match.group()
@@ -152,17 +182,32 @@ def extract_answer(text: str) -> str | None:
     r"""The final answer in a text: \boxed{}, then "#### ", then <answer> tags, then "The answer is"; None
     if none.
 
-    The last of a kind counts. Behind "The answer is" a unit is left away, and so is what follows the clause.
+    The last of a kind counts, but words ("this answer is correct") do not replace an earlier number. Behind
+    "The answer is" a unit is left away, and so is what follows the clause.
 
     >>> extract_answer("6 * 7 = 42, so the answer is **42 apples**.")
     '42'
     """
-    text = text[-MAX_TEXT:]
+    text = _end_of(text)
     boxed = extract_boxed(text)
     if boxed is not None:
         return boxed
-    after_hashes = _first_line(text.rpartition("####")[2]) if "####" in text else ""
-    return after_hashes or _in_tags(text) or _after_phrase(text)
+    return _after_hashes(text) or _in_tags(text) or _after_phrase(text)
+
+
+def _end_of(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"text is a {type(text).__name__}, and not a str")
+    return text[-MAX_TEXT:]
+
+
+def _after_hashes(text: str) -> str | None:
+    """The line behind the last "####" that has one; of a heading without a digit, the answer named below it."""
+    tail = next((part for part in reversed(text.split("####")[1:]) if part.strip()), "")
+    line = _first_line(tail)
+    if _DIGIT.search(line):
+        return (_after_phrase(line) if len(line) <= MAX_CLAUSE else None) or line
+    return _after_phrase(tail) or line or None
 
 
 def _in_tags(text: str) -> str | None:
@@ -174,16 +219,24 @@ def _in_tags(text: str) -> str | None:
 
 
 def _after_phrase(text: str) -> str | None:
-    phrases = list(_PHRASE.finditer(text))
-    if not phrases:
-        return None
-    rest = _first_line(text[phrases[-1].end() :])
-    end = _CLAUSE_END.search(rest)
-    clause = rest[: end.start() if end else None].strip().rstrip(".,*")
-    if clause.count("$") == 2 and clause[0] == clause[-1] == "$":
-        clause = clause[1:-1]
+    """The last clause behind "The answer is" that holds a digit; without one, the last clause."""
+    phrases = list(_PHRASE.finditer(text))[: -MAX_PHRASES - 1 : -1]
+    clauses = [
+        clause for clause in (_clause(text[phrase.end() : phrase.end() + MAX_CLAUSE]) for phrase in phrases) if clause
+    ]
+    clause = next(filter(_DIGIT.search, clauses), clauses[0] if clauses else "")
     quantity = _quantity(_clean(clause)) if len(clause) <= MAX_ANSWER else None
     return quantity.number if quantity else clause or None
+
+
+def _clause(text: str) -> str:
+    """The first line up to the end of its first clause."""
+    line = _first_line(text)
+    end = _CLAUSE_END.search(line)
+    clause = line[: end.start() if end else None].strip().rstrip(".,*")
+    if clause.count("$") == 2 and clause[0] == clause[-1] == "$":
+        clause = clause[1:-1]
+    return clause
 
 
 def _first_line(text: str) -> str:
@@ -200,7 +253,8 @@ def extract_gold(answer: str) -> str:
     >>> extract_gold("He pays 4 * 250 = 1000 dollars.\\n#### 1,000")
     '1000'
     """
-    tail = _first_line(answer[-MAX_TEXT:].rpartition("####")[2]) if "####" in answer else ""
+    answer = _end_of(answer)
+    tail = _first_line(answer.rpartition("####")[2]) if "####" in answer else ""
     quantity = _quantity(tail.rstrip(".")) if len(tail) <= MAX_ANSWER else None
     number = re.sub(r"[$,\s]", "", quantity.number) if quantity and quantity.unit <= {"$"} else ""
     if not re.fullmatch(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)", number):
@@ -208,7 +262,7 @@ def extract_gold(answer: str) -> str:
     return number
 
 
-def answers_match(predicted: str | None, expected: str) -> bool:
+def answers_match(predicted: str | float | None, expected: str | float) -> bool:
     r"""Whether two answers are the same text, the same number, or by algebra the same expression.
 
     "1,000" is "1000"; "0.5", "1/2" and "\frac{1}{2}" are one number. A unit may be missing ("12 apples" is "12"),
@@ -218,7 +272,10 @@ def answers_match(predicted: str | None, expected: str) -> bool:
     >>> answers_match("$1,000.00", "1000"), answers_match("1/3", "0.33"), answers_match("6 * 12", "72")
     (True, False, False)
     """
-    if predicted is None or not predicted.strip():
+    if predicted is None:
+        return False
+    predicted, expected = str(predicted), str(expected)
+    if not predicted.strip():
         return False
     if max(len(predicted), len(expected)) > MAX_ANSWER:
         return predicted.strip() == expected.strip()
@@ -230,7 +287,10 @@ def answers_match(predicted: str | None, expected: str) -> bool:
     ours, theirs = _without_names(ours, theirs)
     left, right = _quantity(ours), _quantity(theirs)
     if left and right:
-        return left.value == right.value and (left.unit <= right.unit or right.unit <= left.unit)
+        return left.value == right.value and _same_units(left.unit, right.unit)
+    ours, theirs = _without_unit(ours, theirs)
+    if _two_cases(ours + theirs):
+        return False
     collections = _collection(ours), _collection(theirs)
     if any(collections):
         return all(collections) and _same_collections(*collections)
@@ -238,11 +298,11 @@ def answers_match(predicted: str | None, expected: str) -> bool:
 
 
 def normalise(answer: str) -> str:
-    r"""The answer in one way of writing: a number as "3", "-5/2", without its unit; any other text in lower case,
-    without LaTeX wrappers and needless spaces.
+    r"""The answer in one way of writing: a number as "3", "-5/2", without its unit; words in lower case; any
+    other text without LaTeX wrappers and needless spaces.
 
     >>> normalise(r"\text{1,000.50 dollars}"), normalise(r"\left(1, X\right).")
-    ('2001/2', '(1,x)')
+    ('2001/2', '(1,X)')
     """
     if len(answer) > MAX_ANSWER:
         return answer.strip().casefold()
@@ -282,12 +342,31 @@ def _clean(answer: str) -> str:
         for _ in range(3):  # wrappers in wrappers
             text = _WRAPPER.sub(r" \1", text)
         text = _FRACTION.sub(r"\\frac{\1\2}{\3\4}", _DEGREE.sub("°", text))
-    text = re.sub(r"[ \t\r\n\f\v]+|(?<=[0-9}])~", " ", text)
-    return text.lstrip(" *`\"'").rstrip(" *`\"'.").strip()
+    text = re.sub(r"(?<=[0-9}])[ \t]{0,9}~[ \t]*+(?=[a-zA-Z])|[ \t\r\n\f\v]++|(?<=[0-9}])~", " ", text)
+    text = _INDEX.sub(r"\1\2", text).lstrip(" *`\"'").rstrip(" *`\"'.").strip()
+    inside = _IN_BRACKETS.fullmatch(text)
+    return (inside.group(1) or inside.group(2)).strip() if inside else text
 
 
 def _squeezed(text: str) -> str:
-    return _NEEDLESS_SPACE.sub("", text).casefold()
+    text = _NEEDLESS_SPACE.sub("", text)
+    return text.casefold() if _WORDS_ONLY.fullmatch(text) else text  # "R" and "r" may be two variables
+
+
+def _without_unit(ours: str, theirs: str) -> tuple[str, str]:
+    """ "2\\pi cm" and "2\\pi" without the unit, which may be missing, but not be another one."""
+    left, right = _EXACT_WITH_UNIT.fullmatch(ours), _EXACT_WITH_UNIT.fullmatch(theirs)
+    if left and right and left.group(2) != right.group(2):
+        return ours, theirs
+    if any(quantity and quantity.unit for quantity in (_quantity(ours), _quantity(theirs))):
+        return ours, theirs
+    return (left.group(1) if left else ours), (right.group(1) if right else theirs)
+
+
+def _two_cases(text: str) -> bool:
+    """Whether a letter stands alone both as a capital and as a small one: two variables, one for algebra."""
+    letters = set(_SINGLE_LETTER.findall(text)) - {""}
+    return any(letter.swapcase() in letters for letter in letters)
 
 
 def _without_names(ours: str, theirs: str) -> tuple[str, str]:
@@ -312,7 +391,8 @@ def _quantity(text: str) -> _Quantity | None:
     if unit is None or value is None:
         return None
     negative = "-" in (match["sign"], match["inner_sign"])
-    unit = unit | {match["currency"]} if match["currency"] else unit
+    currency = match["currency"].casefold()
+    unit = unit | {_UNIT_NAMES.get(currency, currency)} if currency else unit
     return _Quantity(-value if negative else value, unit, match["number"].strip())
 
 
@@ -337,21 +417,39 @@ def _unit(text: str) -> frozenset[str] | None:
     """The words of a unit, plural "s" left away; None when the text is no unit."""
     if not text:
         return frozenset()
-    match = _UNIT.fullmatch(text.replace("per cent", "percent").rstrip())
+    text = _RATE.sub(" per ", _OF.sub(" ", text.replace("per cent", "percent").rstrip(), count=1))
+    text = re.sub(r"\bUS (?=dollar)", "", text)
+    match = _UNIT.fullmatch(text)
     if not match:
         return None
     names = set()
     if match["sign"]:
         names.add(match["sign"].replace(" ", "").casefold())
-    spaced = bool(match["space"])
-    for place, word in enumerate(re.findall(_UNIT_WORD, match["words"] or "")):
+    spaced, per = bool(match["space"]), ""
+    for place, (sign, word) in enumerate(_SIGN_AND_WORD.findall(match["words"] or "")):
         word = re.sub(r"[\s{}.]", "", word)
         letters, _, power = word.partition("^")
         name = _PLURAL.sub("", letters.casefold())
-        if name in _NOT_UNITS or not _is_unit(letters, first=place == 0 and not match["sign"], spaced=spaced):
+        if {name, letters.casefold()} & _NOT_UNITS:
             return None
-        names.add(_UNIT_NAMES.get(name, name) + power)
+        if not _is_unit(letters, first=place == 0 and not match["sign"], spaced=spaced):
+            return None
+        per = "/" if sign.strip() == "/" or name == "per" else per
+        name = letters[0] + name[1:] if name in _MEGA_OR_MILLI else name
+        if name != "per":
+            names.add(per + _UNIT_NAMES.get(name, name) + power)
     return frozenset(names)
+
+
+def _same_units(ours: frozenset[str], theirs: frozenset[str]) -> bool:
+    """Whether one side has no unit, or says only more about the other's: "red apples" and "apples"."""
+    fewer, more = sorted((ours, theirs), key=len)
+    if not fewer <= more:
+        return False
+    if not fewer:
+        return True
+    rates_count = not fewer <= _CURRENCIES  # "$12 an hour" may be called "$12"
+    return not any(word in _OTHER_UNIT or (word[0] == "/" and rates_count) for word in more - fewer)
 
 
 def _is_unit(word: str, first: bool, spaced: bool) -> bool:

@@ -9,12 +9,12 @@ arguments only.
 import random
 import re
 
-from helper.answers import answers_match, as_number, extract_boxed, normalise
+from helper.answers import MAX_TEXT, answers_match, as_number, extract_boxed, normalise
 
 
 def completion_text(completion: str | list[dict]) -> str:
-    """The text of a completion in either of the trainer's forms."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]
+    """The text of a completion in either of the trainer's forms; "" where a message has no content."""
+    return completion if isinstance(completion, str) else completion[-1]["content"] or ""
 
 
 def reward_func(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
@@ -65,8 +65,11 @@ def hackable_reward(completions: list, ground_truth: list[str], **kwargs) -> lis
     """
     rewards = []
     for completion, truth in zip(completions, ground_truth, strict=True):
-        numbers = re.findall(r"-?[0-9][0-9,]*(?:\.[0-9]+)?", completion_text(completion))
-        rewards.append(float(any(answers_match(number.rstrip(","), str(truth)) for number in numbers)))
+        text = completion_text(completion)[-MAX_TEXT:]
+        numbers = set(re.findall(r"-?[0-9][0-9,]*+(?:\.[0-9]++)?", text))
+        expected = as_number(normalise(str(truth)))
+        found = expected is not None and any(as_number(number.rstrip(",")) == expected for number in numbers)
+        rewards.append(float(found))
     return rewards
 
 

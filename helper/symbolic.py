@@ -30,17 +30,25 @@ _child: subprocess.Popen | None = None
 _starts_left = 3  # failed starts in a row before giving up
 
 
-@functools.lru_cache(maxsize=4096)
 def same_expressions(left: tuple[str, ...], right: tuple[str, ...], ordered: bool = True) -> bool:
     r"""Whether the LaTeX expressions are equal, one by one, or in any order with `ordered` False.
 
-    Never raises and never hangs: what takes too long, cannot be read or kills the child is not equal. An answer
-    is kept, so that the same hard question is not asked twice.
+    Never raises and never hangs: what takes too long, cannot be read or kills the child is not equal. A reply is
+    kept, so that the same question is not asked twice; that a question took too long is not, since the machine
+    may only have been busy.
     """
-    global _child
     if len(left) != len(right) or importlib.util.find_spec("math_verify") is None:
         return False
-    question = json.dumps([left, right, ordered])
+    try:
+        return _reply_to(json.dumps([left, right, ordered])) == "equal"
+    except TimeoutError:
+        return False
+
+
+@functools.lru_cache(maxsize=4096)
+def _reply_to(question: str) -> str:
+    """The child's reply, "equal" or "different"; raises TimeoutError without one (the cache keeps no errors)."""
+    global _child
     with _lock:
         for _ in range(2):  # again when the child had died before the question
             _child = _child or _start()
@@ -48,7 +56,9 @@ def same_expressions(left: tuple[str, ...], right: tuple[str, ...], ordered: boo
             reply = _ask(_child, question, SECONDS) if _child else ""
             if reply or time.monotonic() - start > SECONDS / 2:
                 break
-    return reply == "equal"
+    if not reply:
+        raise TimeoutError
+    return reply
 
 
 def _start() -> subprocess.Popen | None:
@@ -129,6 +139,8 @@ def _limit_memory() -> None:
 def _equal(left: str, right: str) -> bool:
     from math_verify import LatexExtractionConfig, parse, verify
 
+    if (left.isalpha() or right.isalpha()) and not any(sign in left + right for sign in "=<>,"):
+        left, right = f"({left})-({right})", "0"  # a lone symbol is equal to itself only, as written
     config = [LatexExtractionConfig(boxed_match_priority=-1)]
     # Inside $...$ the whole text is read or nothing; without it, any number in the text would do.
     trees = [parse(f"${text}$", config, "no_fallback", parsing_timeout=None) for text in (left, right)]

@@ -22,6 +22,7 @@ from helper.answers import (
     hard_answer_cases,
     normalise,
 )
+from helper.rewards import hackable_reward
 
 GSM8K = Path(__file__).resolve().parents[2] / "shared" / "gsm8k"
 needs_math_verify = pytest.mark.skipif(
@@ -66,6 +67,18 @@ def test_extract_boxed(text, expected):
         ("The answer is -3/4.", "-3/4"),
         ("The answer is Paris. It is big.", "Paris"),
         (r"The answer is 3. \boxed{4}", "4"),
+        ("The answer is 18. I hope this answer is helpful.", "18"),
+        ("The answer is 18. This answer is correct.", "18"),
+        ("The answer is Rome. No, the answer is Paris.", "Paris"),
+        ("#### Step 1\nx\n#### Conclusion\nThe answer is 18.", "18"),
+        ("#### Answer: 18", "18"),
+        ("#### 18\n####", "18"),
+        ("#### Paris", "Paris"),
+        ("The answer is 18.\n#### Paris", "Paris"),
+        ("**Final Answer**\n18", "18"),
+        ("**Final Answer**\n\n18 apples", "18"),
+        ("The answer is thus 18.", "18"),
+        ("The answer is 18 — as computed above.", "18"),
         ("It is 42.", None),
         ("", None),
     ],
@@ -107,6 +120,142 @@ def test_unequal_answers(predicted, expected):
     assert not answers_match(predicted, expected)
 
 
+MORE_EQUAL = [
+    ("2:30 PM", "2:30 pm"),
+    ("Buenos-Aires", "buenos-aires"),
+    (r"12 \mathrm{~cm}", "12"),
+    (r"12\mathrm{~cm}^{2}", "12"),
+    (r"12 \text{~cm}", "12"),
+    ("12 ~cm", "12"),
+    ("4343_{6}", "4343_6"),
+    ("$18/day", "18"),
+    ("$12/hour", "12"),
+    ("$12 an hour", "12"),
+    ("$12 a day", "12"),
+    ("18 US dollars", "18"),
+    ("US$18", "18"),
+    ("USD 70,000", "70000"),
+    ("3/4 of the cake", "3/4"),
+    ("18 of them", "18"),
+    ("£18", "18 pounds"),
+    ("¥18", "18 yen"),
+    ("(-5)", "-5"),
+    (r"\left(-\frac{3}{4}\right)", r"-\frac{3}{4}"),
+    (r"\text{(C)}", "C"),
+    ("(A)", "A"),
+    ("{18}", "18"),
+    (r"x \in [-2,7]", "[-2,7]"),
+    (r"x \neq 3", r"x \ne 3"),
+    (r"25\pi \text{ cm}^2", r"25\pi"),
+    (r"2\sqrt{3}\text{ cm}", r"2\sqrt{3}"),
+    (r"12\pi\text{ inches}", r"12\pi"),
+    ("12 red apples", "12 apples"),
+    ("Paris", "paris"),
+    ("A", "a"),
+    ("12 MPH", "12 mph"),
+    ("5 Apples", "5 apples"),
+    ("$12 per hour", "$12"),
+    ("5 miles/hour", "5 miles per hour"),
+    ("5 km/h", "5"),
+]
+MORE_UNEQUAL = [
+    (r"\sqrt{16} m", "4 cm"),
+    ("5 pound-feet", "5 feet"),
+    ("5 foot-pounds", "5 pounds"),
+    ("2:30 PM", "2:30 AM"),
+    ("72 perhaps", "72"),
+    ("72 minus", "72"),
+    ("72 plus", "72"),
+    ("5 twelfths", "5"),
+    ("5 sixteenths", "5"),
+    ("5 twentieths", "5"),
+    ("5 billionths", "5"),
+    ("5 quadrillion", "5"),
+    ("5 lakh", "5"),
+    ("5 crore", "5"),
+    ("5 grand", "5"),
+    ("5 score", "5"),
+    ("5 gross", "5"),
+    ("0.3 repeating", "0.3"),
+    ("0.3 recurring", "0.3"),
+    ("72 halved", "72"),
+    ("72 doubled", "72"),
+    ("72 tripled", "72"),
+    ("72 reciprocal", "72"),
+    ("72 approximately", "72"),
+    ("72 approx.", "72"),
+    ("72 roughly", "72"),
+    ("72 at least", "72"),
+    ("72 at most", "72"),
+    ("72 minimum", "72"),
+    ("72 maximum", "72"),
+    ("72 invalid", "72"),
+    ("72 cannot", "72"),
+    ("72 unknown", "72"),
+    ("72 except", "72"),
+    ("R - r", "r - R"),
+    (r"\pi(R^2 - r^2)", r"\pi(r^2 - R^2)"),
+    (r"\frac{M}{m}", r"\frac{m}{M}"),
+    ("(A, a)", "(a, A)"),
+    ("A, a", "a, A"),
+    ("X+x", "2x"),
+    ("n^2", "N^2"),
+    ("T_A", "T_a"),
+    (r"2\Pi", r"2\pi"),
+    (r"\Delta", r"\delta"),
+    ("5 mW", "5 MW"),
+    ("20 mm", "20 Mm"),
+    ("5 km/h", "5 h"),
+    ("5 m/s", "5 m"),
+    ("5 miles per hour", "5 hours"),
+    ("5 square meters", "5 meters"),
+    ("5 cubic meters", "5 meters"),
+    ("5 kilowatt hours", "5 hours"),
+    ("5 dollars per hour", "5 hours"),
+    ("5 hours per mile", "5 miles per hour"),
+    (r"25\pi \text{ cm}", r"25\pi \text{ m}"),
+    ("p", "~p"),
+    ("18 of 20", "18"),
+    ("3/4 of x", "3/4"),
+    ("1/2 of 10", "1/2"),
+    ("18/x", "18"),
+    ("(1,000)", "1"),
+    ("{1, 2}", "(1, 2)"),
+    ("x^{2}y", "x^2"),
+    (r"y \in [-2,7]", r"x \in [-2,7]"),
+    (r"x \neq 3", "x = 3"),
+    ("x", "y"),
+    ("2x", "x"),
+    ("X", "2x"),
+]
+
+
+@pytest.mark.parametrize(("predicted", "expected"), MORE_EQUAL)
+def test_other_ways_of_writing_are_equal(predicted, expected):
+    assert answers_match(predicted, expected) and answers_match(expected, predicted)
+
+
+@pytest.mark.parametrize(("predicted", "expected"), MORE_UNEQUAL)
+def test_another_variable_unit_or_number_is_unequal(patient, predicted, expected):
+    assert not answers_match(predicted, expected) and not answers_match(expected, predicted)
+
+
+@needs_math_verify
+def test_a_lone_variable_is_equal_to_what_it_simplifies_from(patient):
+    assert answers_match("1.0x", "x") and answers_match("x", "2x/2")
+    assert not answers_match("x", "2x") and not answers_match("x", "x + 1") and not answers_match("x", "x/y")
+
+
+def test_a_number_may_be_expected():
+    assert answers_match("5", 5) and answers_match(r"\frac{1}{2}", 0.5) and not answers_match("6", 5)
+
+
+@pytest.mark.parametrize("function", [extract_boxed, extract_answer, extract_gold])
+def test_what_is_no_text_is_named(function):
+    with pytest.raises(TypeError, match="text is a NoneType, and not a str"):
+        function(None)
+
+
 def test_numbers_are_exact():
     assert as_number(normalise("0.1")) * 3 == as_number("3/10")
     assert as_number("1e999999999") is None and as_number("") is None
@@ -134,6 +283,7 @@ LONG = [
     r"\boxed{", "{", "}", "{}", r"\boxed{1}", r"\boxed" + " " * 50, r"\frac{", r"\text{", "\\", "#", "####", "#### 1\n",
     "the answer is ", "The answer is 5. ", "answer to ", "answer" + " " * 30, "answer is **", "<answer>", "</answer>",
     "<answer></answer>", "1", "1,", "1,000,", "1/", ",", ".", "-", "$", "^", "9^", "(", "\n", " ", " \u2009", "½",
+    "_", "*", "\t", "\u00a0", "a", "a_", "%", "|", "~", "1 ", " (", ", ", "{~", "_*", "is ", "answer", "**Answer**\n",
 ]  # fmt: skip
 
 
@@ -147,10 +297,14 @@ def extract_gold_or_none(text):
 @pytest.mark.parametrize("piece", LONG)
 def test_a_megabyte_takes_less_than_a_tenth_of_a_second(piece):
     text = piece * (1_000_000 // len(piece))
+    end = piece * (49_000 // len(piece)) + "x"  # all of it is read
     texts = [text, "The answer is " + text, "#### " + text, text + " <answer>" + text + "</answer>"]
+    texts += [start + end for start in ("The answer is 5", "the answer to ", "#### 5", r"\boxed{", "**Answer**")]
+    texts += [piece * (190 // len(piece)) + end for end in ("", "x", "5", "}")]  # short enough for an answer
     functions = [
         extract_boxed, extract_answer, extract_gold_or_none, normalise, as_number,
         lambda text: answers_match(text, "5"), lambda text: answers_match("1" * 150 + "/7", text),
+        lambda text: hackable_reward([text], ["5"]),
     ]  # fmt: skip
     for function in functions:
         for text in texts:
@@ -287,7 +441,7 @@ def fresh_child():
 
 
 def stop_child():
-    symbolic.same_expressions.cache_clear()
+    symbolic._reply_to.cache_clear()
     symbolic._end_at_exit()
 
 
@@ -356,6 +510,16 @@ def test_a_child_that_hangs_is_replaced(fresh_child):
     assert seconds(answers_match, "x + 2", "2 + x", clock=time.monotonic) < 5
     assert hung.poll() is not None
     assert answers_match("x + 3", "3 + x")
+
+
+@needs_math_verify
+def test_a_verdict_for_lack_of_time_is_not_kept(monkeypatch, fresh_child):
+    monkeypatch.setattr(symbolic, "_starts_left", 3)
+    with monkeypatch.context() as busy:
+        busy.setattr(symbolic, "_ask", lambda child, question, limit: "")
+        assert not answers_match("x + 1", "1 + x")
+    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
+    assert answers_match("x + 1", "1 + x")
 
 
 class Interrupted:

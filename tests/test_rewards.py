@@ -1,4 +1,5 @@
 import doctest
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -64,3 +65,18 @@ def test_random_reward_is_a_fair_coin_that_ignores_the_text():
     assert random_reward(["a"] * 20, trainer_state=state(3)) == random_reward(["b"] * 20, trainer_state=state(3))
     assert random_reward(["a"] * 20, trainer_state=state(3)) != random_reward(["a"] * 20, trainer_state=state(4))
     assert random_reward(["a"] * 20, seed=0) != random_reward(["a"] * 20, seed=1)
+
+
+def test_a_message_without_content_earns_nothing():
+    completions = [[{"role": "assistant", "content": None}]]
+    assert reward_func(completions, ["72"]) == hackable_reward(completions, ["72"]) == [0.0]
+
+
+def test_hackable_reward_reads_a_megabyte_of_different_numbers_fast():
+    text = " ".join(map(str, range(100_000, 250_000)))
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        assert hackable_reward([text], ["249999"]) == [1.0] and hackable_reward([text], ["8"]) == [0.0]
+        times.append(time.process_time() - start)
+    assert min(times) < 0.2  # two completions
