@@ -5,6 +5,7 @@ Left out on purpose: streaming, caching of processed data, and repair: a bad lin
 """
 
 import difflib
+import html
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterable
@@ -187,27 +188,56 @@ def _near_file(paths: Iterable[Path]) -> str:
 
 
 def display_dataset(dataset, rows: int = 3) -> None:
-    """Show the first `rows` rows as a table, one column a role. The text is escaped, never rendered."""
-    table = pd.DataFrame([_flat_row(dataset[i]) for i in range(min(rows, len(dataset)))]).fillna("")
+    """Show the first `rows` rows as a table, one column a role. Text and column names are escaped, never rendered.
+
+    `dataset`: a `datasets.Dataset`, a list of dicts or a DataFrame; TypeError for anything else.
+    """
+    table = pd.DataFrame([_flat_row(row) for row in _first_shown(dataset, rows)]).fillna("")
+    table.columns = [html.escape(str(name)) for name in table.columns]
     style = table.style.format(escape="html").hide(axis="index").set_uuid("dataset")
     style = style.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
     display(HTML(style.set_properties(**{"white-space": "pre-wrap", "text-align": "left"}).to_html()))
+
+
+def _first_shown(dataset, rows: int) -> list[dict]:
+    """The first rows of what can be shown, as dicts."""
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise ValueError(f"rows={rows!r:.40}: give the number of rows to show, 1 or more.")
+    if isinstance(dataset, pd.DataFrame):
+        return dataset.head(rows).to_dict("records")
+    if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        raise TypeError(f'This is a dictionary of splits ({", ".join(dataset)}): show one, dataset["train"].')
+    if isinstance(dataset, datasets.IterableDataset):
+        raise TypeError("This data set is streamed: show some of its rows, list(dataset.take(3)).")
+    hint = " Load it first: load_course_dataset(name)." if isinstance(dataset, str) else ""
+    if not isinstance(dataset, list | tuple | Dataset):
+        kind = type(dataset).__name__
+        raise TypeError(f"A {kind} is no data set: give a Dataset, a list of dicts or a DataFrame.{hint}")
+    shown = [dataset[i] for i in range(min(rows, len(dataset)))]
+    for number, row in enumerate(shown):
+        if not isinstance(row, dict):
+            raise TypeError(f"Row {number} is a {type(row).__name__}, not a dict of columns.")
+    return shown
 
 
 def _flat_row(row: dict) -> dict[str, str]:
     """One column a role for `messages`; prompt, chosen and rejected for pairs; other columns as they are."""
     flat = {}
     for column, value in row.items():
-        messages = isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]
+        messages = isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value)
         if messages and column == "messages":
             for message in value:
-                seen = flat.get(message["role"])
-                flat[message["role"]] = message["content"] if seen is None else f"{seen}\n\n{message['content']}"
+                role, text = str(message["role"]), _content(message)
+                flat[role] = text if role not in flat else f"{flat[role]}\n\n{text}"
         elif messages and column in ("chosen", "rejected", "prompt", "completion"):
             if len(value) > 1 or column == "prompt":
-                flat.setdefault("prompt", value[0 if column == "prompt" else -2]["content"])
+                flat.setdefault("prompt", _content(value[0 if column == "prompt" else -2]))
             if column != "prompt":
-                flat[column] = value[-1]["content"]
+                flat[column] = _content(value[-1])
         else:
-            flat[column] = str(value)
+            flat[str(column)] = str(value)
     return flat
+
+
+def _content(message: dict) -> str:
+    return "(no content)" if message.get("content") is None else str(message["content"])

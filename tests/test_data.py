@@ -1,8 +1,9 @@
 import json
 import time
 
+import pandas as pd
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from helper import data
 from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
@@ -185,3 +186,35 @@ def test_rows_are_shown_escaped(monkeypatch):
     assert "<script>" not in shown[0] and "&lt;script&gt;" in shown[0] and "<b>" not in shown[0]
     assert shown[0].count("alert(1)") == 2 and "user" in shown[0] and "assistant" in shown[0]
     assert all(word in shown[1] for word in ("prompt", "chosen", "rejected", "ask", "good", "bad"))
+
+
+def test_names_of_columns_and_roles_are_shown_escaped(monkeypatch):
+    shown = []
+    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    hostile = "<script>x</script>"
+    rows = [{hostile: "a", "messages": [{"role": hostile + "b", "content": "c"}, {"role": "user"}]}]
+    for dataset in (Dataset.from_list(rows), rows, tuple(rows), pd.DataFrame(rows)):
+        display_dataset(dataset)
+        assert "<script" not in shown[-1] and shown[-1].count("&lt;script&gt;") == 2
+    assert "(no content)" in shown[1]
+    display_dataset([])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (DatasetDict(train=Dataset.from_list([{"a": 1}])), r'dictionary of splits \(train\): show one, dataset\["train"\]'),
+        (Dataset.from_list([{"a": 1}]).to_iterable_dataset(), r"streamed: show some of its rows, list\(dataset.take\(3\)\)"),
+        ("sprout-sft", r"A str is no data set.*load_course_dataset\(name\)"),
+        (None, "A NoneType is no data set: give a Dataset"),
+        (["text"], "Row 0 is a str, not a dict of columns"),
+    ],
+)
+def test_what_is_no_data_set_is_not_shown(dataset, words):
+    with pytest.raises(TypeError, match=words):
+        display_dataset(dataset)
+
+
+def test_no_rows_to_show():
+    with pytest.raises(ValueError, match="rows=0: give the number of rows"):
+        display_dataset([{"a": 1}], rows=0)
