@@ -362,6 +362,9 @@ def text_faults(text, where: str, kind: str | None = None) -> list[Fault]:
     kind = kind or where
     if not isinstance(text, str):
         return [(f"{kind} type", f"{where}: {_type_of(text)}, not text")]
+    half = lone_surrogate(text)
+    if half:
+        return [(f"{kind} surrogate", f"{where} holds {half}, half of a character: no tokenizer can read it")]
     return [] if text.strip() else [(f"{kind} blank", f"{where}: {'only blanks' if text else 'empty'}")]
 
 
@@ -442,6 +445,15 @@ def shorten(text: str, width: int) -> str:
     """`text` with single spaces on one line, its end cut off at `width` characters."""
     text = " ".join(text[: 2 * width].split())
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def lone_surrogate(text: str) -> str | None:
+    """The first half of a character in `text`, as it is written in Python; no UTF-8 has it, and no tokenizer reads it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return ascii(text[error.start])
+    return None
 
 
 def _type_of(value) -> str:
