@@ -121,7 +121,8 @@ def from_scores(rows, margin: float = 1) -> list[dict]:
     """
     least = _as_decimal(margin)
     if least is None or least <= 0:
-        raise ValueError(f"margin is a number above 0, the least difference of two scores, not {margin!r:.40}.")
+        what = "one of thousands of digits" if isinstance(margin, int) and margin > 10 else f"{margin!r:.40}"
+        raise ValueError(f"margin is a number above 0, the least difference of two scores, not {what}.")
     check_rows(rows, ["instruction", "output", "scores"], _score_faults, optional=PROMPT_COLUMNS)
 
     def better_and_worse(row):
@@ -260,9 +261,10 @@ def _turn_faults(turn, where: str) -> list[Fault]:
         hint = ' but role and content: rename the column "messages"' if own else ""
         return [("turn", f'{where} has no "from" and "value"{hint}')]
     faults = text_faults(turn["value"], where, "turn")
-    if turn["from"] in TOOL_ROLES:
+    known = turn["from"] if isinstance(turn["from"], str) else None
+    if known in TOOL_ROLES:
         faults.append(("tools", f"{where} is from {turn['from']}: tool calls are not converted"))
-    elif turn["from"] not in tuple(SHAREGPT_ROLES):
+    elif known not in tuple(SHAREGPT_ROLES):
         hint = role_hint(turn["from"], tuple(SHAREGPT_ROLES))
         faults.append((f"role {hint}", f"{where} is from {hint}"))
     return faults

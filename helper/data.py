@@ -5,7 +5,9 @@ Left out on purpose: streaming, caching of processed data, and repair: a bad lin
 """
 
 import difflib
+import html
 import json
+import os
 from codecs import BOM_UTF8
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,11 +29,12 @@ from helper.validation import (  # noqa: F401  (lessons and older code look for 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # Hub data sets that want to be told which part of them
 LINE_HINT = "Each row is one JSON object on one line."
 LIST_HINT = "This looks like one JSON list: read it with json.load, or write it one row a line."
+DEEPEST = 50  # lists and objects in one another; Arrow's tables end at 64
 CUT_HINT = "The file looks cut off there: copy, download or write it again."
 
 
 def load_course_dataset(
-    name: str, split: str = "train", limit: int | None = None, seed: int = 0, revision: str | None = None
+    name: str | os.PathLike, split: str = "train", limit: int | None = None, seed: int = 0, revision: str | None = None
 ) -> Dataset:
     """A data set as a `datasets.Dataset`; with `limit`, that many rows drawn with `seed`.
 
@@ -40,10 +43,20 @@ def load_course_dataset(
     Raises within seconds, with what to do: ValueError (a misspelt name, a broken row, another kind of file),
     FileNotFoundError (no such file), ConnectionError (a Hub name and no network).
     """
-    path = _local_file(name, split)
-    dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split, revision)
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"The name of a data set is a text or a path, not a {type(name).__name__}.")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise TypeError(
+            f"limit={limit!r:.40} is a {type(limit).__name__}: give a whole number from 1, or None for all rows."
+        )
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} leaves no rows: give a number from 1, or None for all of them.")
+    name = os.fspath(name)
+    path = _local_file(name, split)
+    if path and revision is not None:
+        kind = "comes with the course" if name.startswith("sprout-") else "is a file"
+        raise ValueError(f'"{name}" {kind} and has no revisions: leave revision="{revision}" out.')
+    dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split, revision)
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
     return dataset
@@ -52,6 +65,8 @@ def load_course_dataset(
 def _from_rows(rows: list[dict], path: Path) -> Dataset:
     """Rows as a Dataset with the columns of all of them (`Dataset.from_list` takes the first row's only)."""
     columns = dict.fromkeys(column for row in rows for column in row)
+    if not columns:
+        raise ValueError(f"{path}: its rows have no columns, each is {{}}. Write it again.")
     try:
         return Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
     except (ArrowException, OverflowError, UnicodeError) as error:
@@ -73,14 +88,19 @@ def _local_file(name: str, split: str) -> Path | None:
     paths = (Path(name).expanduser(), project_folder() / name)
     if name.endswith((".jsonl", ".json")):
         for path in paths:
-            if path.is_file():
-                return path
+            if path.exists():
+                return path  # perhaps a folder: read_jsonl says so
         near = _near_file(paths)
         raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).{near}')
     if any(path.is_file() for path in paths):
         raise ValueError(
             f'"{name}" is no .jsonl file. With pandas: table.to_json("rows.jsonl", orient="records", lines=True).'
         )
+    if name.startswith((".", "/", "~")):
+        folder = next((path for path in paths if path.is_dir()), None)
+        if folder is None:
+            raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).')
+        return folder
     if "/" in name:
         return next((path for path in paths if any(path.glob("*.jsonl"))), None)  # a folder: read_jsonl says so
     folder = project_folder() / "data" / name.removeprefix("sprout-")
@@ -127,6 +147,10 @@ def _from_hub(name: str, split: str, revision: str | None = None) -> Dataset:
 
 def load_suite(name: str) -> list[dict]:
     """The questions in data/eval/<name>.jsonl, one dict a row: id, skill, question and what grades it."""
+    if not isinstance(name, str):
+        raise TypeError(f"The name of a suite is a text, not a {type(name).__name__}.")
+    if any(mark in name for mark in "/\\\0") or name.startswith("."):
+        raise ValueError(f'"{name}" is no name of a suite but a path: read_jsonl reads a file.')
     folder = project_folder() / "data" / "eval"
     if not (folder / f"{name}.jsonl").is_file():
         names = sorted(path.stem for path in folder.glob("*.jsonl"))
@@ -170,7 +194,19 @@ def _parse_line(line: bytes, where: str, last: bool) -> dict:
         raise ValueError(f"{where}: {error}.") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: not a JSON object. {LIST_HINT if isinstance(row, list) else LINE_HINT}")
+    if line.count(b"[") + line.count(b"{") > DEEPEST and _depth(row) > DEEPEST:
+        raise ValueError(f"{where}: lists or objects more than {DEEPEST} deep in one another. Write the row flatter.")
     return row
+
+
+def _depth(value) -> int:
+    """How deep lists and objects stand in one another."""
+    depth, level = 0, [value]
+    while level:
+        holders = [item for item in level if isinstance(item, list | dict)]
+        level = [inner for item in holders for inner in (item.values() if isinstance(item, dict) else item)]
+        depth += bool(holders)
+    return depth
 
 
 def _refuse_constant(name: str):
@@ -187,27 +223,56 @@ def _near_file(paths: Iterable[Path]) -> str:
 
 
 def display_dataset(dataset, rows: int = 3) -> None:
-    """Show the first `rows` rows as a table, one column a role. The text is escaped, never rendered."""
-    table = pd.DataFrame([_flat_row(dataset[i]) for i in range(min(rows, len(dataset)))]).fillna("")
+    """Show the first `rows` rows as a table, one column a role. Text and column names are escaped, never rendered.
+
+    `dataset`: a `datasets.Dataset`, a list of dicts or a DataFrame; TypeError for anything else.
+    """
+    table = pd.DataFrame([_flat_row(row) for row in _first_shown(dataset, rows)]).fillna("")
+    table.columns = [html.escape(str(name)) for name in table.columns]
     style = table.style.format(escape="html").hide(axis="index").set_uuid("dataset")
     style = style.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
     display(HTML(style.set_properties(**{"white-space": "pre-wrap", "text-align": "left"}).to_html()))
+
+
+def _first_shown(dataset, rows: int) -> list[dict]:
+    """The first rows of what can be shown, as dicts."""
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise ValueError(f"rows={rows!r:.40}: give the number of rows to show, 1 or more.")
+    if isinstance(dataset, pd.DataFrame):
+        return dataset.head(rows).to_dict("records")
+    if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        raise TypeError(f'This is a dictionary of splits ({", ".join(dataset)}): show one, dataset["train"].')
+    if isinstance(dataset, datasets.IterableDataset):
+        raise TypeError("This data set is streamed: show some of its rows, list(dataset.take(3)).")
+    hint = " Load it first: load_course_dataset(name)." if isinstance(dataset, str) else ""
+    if not isinstance(dataset, list | tuple | Dataset):
+        kind = type(dataset).__name__
+        raise TypeError(f"A {kind} is no data set: give a Dataset, a list of dicts or a DataFrame.{hint}")
+    shown = [dataset[i] for i in range(min(rows, len(dataset)))]
+    for number, row in enumerate(shown):
+        if not isinstance(row, dict):
+            raise TypeError(f"Row {number} is a {type(row).__name__}, not a dict of columns.")
+    return shown
 
 
 def _flat_row(row: dict) -> dict[str, str]:
     """One column a role for `messages`; prompt, chosen and rejected for pairs; other columns as they are."""
     flat = {}
     for column, value in row.items():
-        messages = isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]
+        messages = isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value)
         if messages and column == "messages":
             for message in value:
-                seen = flat.get(message["role"])
-                flat[message["role"]] = message["content"] if seen is None else f"{seen}\n\n{message['content']}"
+                role, text = str(message["role"]), _content(message)
+                flat[role] = text if role not in flat else f"{flat[role]}\n\n{text}"
         elif messages and column in ("chosen", "rejected", "prompt", "completion"):
             if len(value) > 1 or column == "prompt":
-                flat.setdefault("prompt", value[0 if column == "prompt" else -2]["content"])
+                flat.setdefault("prompt", _content(value[0 if column == "prompt" else -2]))
             if column != "prompt":
-                flat[column] = value[-1]["content"]
+                flat[column] = _content(value[-1])
         else:
-            flat[column] = str(value)
+            flat[str(column)] = str(value)
     return flat
+
+
+def _content(message: dict) -> str:
+    return "(no content)" if message.get("content") is None else str(message["content"])

@@ -6,6 +6,8 @@ Left out on purpose: beam search, top-k and top-p, repetition penalties (also th
 speculative decoding, vLLM (lesson 10).
 """
 
+import math
+import numbers
 from collections.abc import Callable, Iterable
 from types import MethodType
 
@@ -13,7 +15,7 @@ import pandas as pd
 import torch
 
 from helper.models import end_of_turn_id
-from helper.validation import ROLES
+from helper.validation import ROLES, lone_surrogate
 
 
 def generate_responses(
@@ -34,10 +36,12 @@ def generate_responses(
     `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead
     of the two messages. `temperature` 0 is greedy. `num_samples` > 1 gives a list of that many answers for
     each question; it needs a temperature. `batch_size` counts rows generated together. Only the new text is
-    returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a prompt too long for the model).
+    returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a number, a prompt too long).
     """
     if not hasattr(tokenizer, "apply_chat_template"):
         raise TypeError(f"{type(tokenizer).__name__} is no tokenizer: first comes the model, then its tokenizer.")
+    _check_count("num_samples", num_samples)
+    _check_options(max_new_tokens, batch_size, temperature)
     conversations, single = _conversations(user_message, system_message, full_message)
     if num_samples > 1 and temperature <= 0:
         raise ValueError("num_samples > 1 needs a temperature above 0: greedy answers would all be the same.")
@@ -57,31 +61,68 @@ def _conversations(user_message, system_message, full_message) -> tuple[list[lis
     """The conversations to answer, and whether the caller gave a single one."""
     if (user_message is None) == (full_message is None):
         raise ValueError("Give either user_message or full_message.")
-    single = isinstance(user_message, str)
+    if full_message is not None and system_message:
+        raise ValueError('full_message holds all messages: put {"role": "system", "content": ...} first in it.')
     if full_message is not None:
-        single = bool(full_message) and isinstance(full_message[0], dict)
-        conversations = [full_message] if single else list(full_message)
-    elif single or isinstance(user_message, Iterable):
-        system = [{"role": "system", "content": system_message}] if system_message else []
-        users = [user_message] if single else user_message
-        conversations = [[*system, {"role": "user", "content": user}] for user in users]
+        if isinstance(full_message, str | dict) or not isinstance(full_message, Iterable):
+            raise TypeError(f'full_message is a {type(full_message).__name__}: give [{{"role": ..., "content": ...}}].')
+        conversations = list(full_message)
+        single = bool(conversations) and isinstance(conversations[0], dict)
+        conversations = [conversations] if single else conversations
     else:
-        raise TypeError(f"user_message is a {type(user_message).__name__}: give a text or a list of texts.")
+        single = isinstance(user_message, str)
+        system = [{"role": "system", "content": system_message}] if system_message else []
+        users = _as_list(user_message, "user_message")
+        conversations = [[*system, {"role": "user", "content": user}] for user in users]
     for number, conversation in enumerate(conversations):
         _check_conversation(conversation, number)
     return conversations, single
 
 
+def _as_list(texts, name: str) -> list:
+    """One text or several as a list; a single message stays whole, to be refused by what it is."""
+    if isinstance(texts, str | dict):
+        return [texts]
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"{name} is a {type(texts).__name__}: give a text or a list of texts.")
+    return list(texts)
+
+
 def _check_conversation(conversation: list[dict], number: int) -> None:
     if not isinstance(conversation, list) or not all(isinstance(message, dict) for message in conversation):
         raise TypeError(f'Conversation {number} is no list of messages {{"role": ..., "content": ...}}.')
+    if not conversation:
+        raise ValueError(f"Conversation {number} is empty: there is nothing to answer.")
     for message in conversation:
-        if message.get("role") not in ROLES:
-            raise ValueError(
-                f"Conversation {number}: the role is {message.get('role')!r}, and not one of {', '.join(ROLES)}."
-            )
-        if not isinstance(message.get("content"), str):
-            raise TypeError(f"Question {number} is a {type(message.get('content')).__name__}, and not a text.")
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
+            raise ValueError(f"Conversation {number}: the role is {role!r:.40}, and not one of {', '.join(ROLES)}.")
+        _check_text(message.get("content"), f"Question {number}")
+
+
+def _check_text(text, what: str) -> None:
+    if not isinstance(text, str):
+        hint = ' Messages go into full_message=[{"role": ..., "content": ...}].' if isinstance(text, dict) else ""
+        raise TypeError(f"{what} is a {type(text).__name__}, and not a text.{hint}")
+    half = lone_surrogate(text)
+    if half:
+        raise ValueError(f"{what} holds {half}, half of a character, which no tokenizer can read: leave it out.")
+
+
+def _check_options(max_new_tokens, batch_size, temperature) -> None:
+    _check_count("max_new_tokens", max_new_tokens)
+    _check_count("batch_size", batch_size)
+    if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real):
+        raise TypeError(f"temperature={temperature!r:.40} is a {type(temperature).__name__}: give a number from 0.")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature={temperature}: give 0 (greedy) or a number above it, such as 1.0.")
+
+
+def _check_count(name: str, value) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r:.40} is a {type(value).__name__}: give a whole number from 1.")
+    if value < 1:
+        raise ValueError(f"{name}={value} asks for nothing: give a whole number from 1.")
 
 
 def complete_text(
@@ -102,7 +143,10 @@ def complete_text(
     """
     single = isinstance(prompts, str)
     stops = [stop] if isinstance(stop, str) else list(stop or [])
-    rows = [text_ids(tokenizer, prompt) for prompt in ([prompts] if single else prompts)]
+    prompts = _as_list(prompts, "prompts")
+    for number, prompt in enumerate(prompts):
+        _check_text(prompt, f"Prompt {number}")
+    rows = [text_ids(tokenizer, prompt) for prompt in prompts]
     window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on; one may be part of a letter
 
     def has_stopped(tokens: list[int]) -> bool:
@@ -147,6 +191,7 @@ def generate_tokens(
     Rows of like length share a batch, so that little is padded. Ends at the end token or the template's end
     of turn.
     """
+    _check_options(max_new_tokens, batch_size, temperature)
     max_new_tokens = _fitting(model, prompts, max_new_tokens)
     stop_ids = stop_token_ids(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -165,8 +210,6 @@ def generate_tokens(
 
 def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
     """`max_new_tokens`, or as many as fit behind the longest prompt; ValueError where that leaves none."""
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens} asks for no token: give a number from 1.")
     window = getattr(model.config, "max_position_embeddings", None)
     longest = max(range(len(prompts)), key=lambda i: len(prompts[i])) if prompts else None
     if window is None or longest is None:
@@ -249,13 +292,14 @@ def _pick(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 def test_model_with_questions(
     model,
     tokenizer,
-    questions: list[str],
+    questions: str | list[str],
     system_message: str | None = None,
     title: str = "Model Output",
     max_new_tokens: int = 100,
 ) -> None:
-    """Print each question with the model's greedy answer to it."""
-    answers = generate_responses(model, tokenizer, list(questions), system_message, max_new_tokens)
+    """Print each question, or a single one, with the model's greedy answer to it."""
+    questions = _as_list(questions, "questions")
+    answers = generate_responses(model, tokenizer, questions, system_message, max_new_tokens)
     print(f"=== {title} ===")
     for number, (question, answer) in enumerate(zip(questions, answers), start=1):
         print(f"\n{number}. {question}\n   {answer or '(nothing)'}")

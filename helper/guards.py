@@ -6,12 +6,14 @@ Left out on purpose: asynchronous reward functions, reward models, several proce
 changed, a mistake is named and the student mends it.
 """
 
+import copy
 import functools
 import inspect
 import math
 import numbers
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,9 +23,14 @@ from transformers import TrainerCallback
 
 from helper.models import end_of_turn_id
 from helper.rewards import completion_text
+from helper.validation import shorten
 
 # What TRL's GRPO trainer passes to a reward function beside the columns of the data set.
 PASSED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+
+LARGEST_REWARD = torch.finfo(torch.float32).max  # the trainer's tensors: what is larger becomes inf there
+EMPTY_THOUGHT = re.compile(r"<think>\s*(</think>\s*)?$")  # some templates put it into the generation prompt only
+SAMPLE = 'a sample is a pair ("So 72.", "72") or a dict {"completion": "So 72.", "ground_truth": "72"}'
 
 PATIENCE = 3  # logged steps in a row: one or two such steps come by chance
 CUT_OFF = 0.5  # share of completions at the length limit: from here on most of them never reach their answer
@@ -77,10 +84,14 @@ def guard_reward(reward_func, allow_none: bool = False):
 
     @functools.wraps(reward_func)
     def guarded(completions: list, **kwargs) -> list[float]:
+        texts = [completion_text(completion) for completion in completions]
+        before = copy.deepcopy(completions)
         rewards = reward_func(completions=completions, **kwargs)
         state = kwargs.get("trainer_state")
         where = name if state is None else f"{name}, step {state.global_step + 1}"
-        _raise_if_faulty(where, rewards, [completion_text(completion) for completion in completions], allow_none)
+        if completions != before:
+            raise ValueError(_changes_inputs(where, "completions"))
+        _raise_if_faulty(where, rewards, texts, allow_none)
         return rewards
 
     guarded.__name__ = name  # the trainer logs under it
@@ -90,21 +101,31 @@ def guard_reward(reward_func, allow_none: bool = False):
 def check_chat_template(tokenizer, own: bool = False) -> None:
     """Check that a chat template can be trained on: one ValueError that says what is wrong.
 
-    It opens the assistant's turn with `add_generation_prompt` and closes it with an end token, its special tokens are
-    one token each, and padding has a token. Pad = end token is an error for a tokenizer of our `own`, else a
-    printed warning: some models on the Hub ship it, and it is harmless where padding is masked by position.
+    It renders what both say, opens the assistant's turn with `add_generation_prompt` as the training text does, and
+    closes it with an end token; its special tokens are one token each, and padding has a token. Pad = end token is an
+    error for a tokenizer of our `own`, else a printed warning: some models on the Hub ship it, and it is harmless where
+    padding is masked by position.
     """
     if not tokenizer.chat_template:
         raise ValueError("The tokenizer has no chat template: the trainer cannot turn messages into text.")
     question, answer = {"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello."}
-    closed = tokenizer.apply_chat_template([question], tokenize=False)
-    opened = tokenizer.apply_chat_template([question], tokenize=False, add_generation_prompt=True)
+    closed = _render(tokenizer, [question])
+    opened = _render(tokenizer, [question], add_generation_prompt=True)
     if not (opened.startswith(closed) and len(opened) > len(closed)):
         raise ValueError(
             "The chat template pays no heed to add_generation_prompt: without the opening of the assistant's turn, "
             "the model may go on with the user's."
         )
-    _check_special_tokens(tokenizer, tokenizer.apply_chat_template([question, answer], tokenize=False) + opened)
+    trained = _render(tokenizer, [question, answer])
+    for said in (question, answer):
+        if said["content"] not in trained:
+            raise ValueError(f"The chat template drops the {said['role']}'s message: write message['content'] into it.")
+    if not trained.startswith((opened, EMPTY_THOUGHT.sub("", opened))):
+        raise ValueError(
+            f"The chat template opens the assistant's turn with {_short(opened[len(closed) :])} for generating, but with "
+            f"{_short(trained[len(closed) :])} for training: the model is asked in a form it never met. Make both the same."
+        )
+    _check_special_tokens(tokenizer, trained + opened)
     end = end_of_turn_id(tokenizer)
     if end is None:
         raise ValueError(
@@ -119,6 +140,13 @@ def check_chat_template(tokenizer, own: bool = False) -> None:
         print(f"Warning: {words}. Let check_trained_end(trainer, tokenizer) show that it does not.")
 
 
+def _render(tokenizer, messages: list[dict], **options) -> str:
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    except Exception as error:  # whatever stands in the template
+        raise ValueError(f"The chat template fails on a question and an answer. {_words(error)}") from None
+
+
 def check_trained_end(trainer_or_batch, tokenizer, rows: int = 16) -> float:
     """The share of rows (of a trainer's first `rows`, or of a batch) in which the model is taught to end its turn.
 
@@ -127,14 +155,17 @@ def check_trained_end(trainer_or_batch, tokenizer, rows: int = 16) -> float:
     their answer are not seen: the trainer has dropped them.
     """
     batch = _first_rows(trainer_or_batch, rows) if hasattr(trainer_or_batch, "train_dataset") else trainer_or_batch
-    ids, end = batch["input_ids"], end_of_turn_id(tokenizer)
-    trained = batch["labels"] != -100 if "labels" in batch else batch["completion_mask"].bool()
-    if "attention_mask" in batch and (trained & (batch["attention_mask"] == 0)).any():
-        row = int((trained & (batch["attention_mask"] == 0)).any(1).nonzero()[0])
+    end, labels = end_of_turn_id(tokenizer), _labels(batch)
+    if end is None:
+        raise ValueError("The tokenizer has no token that ends a turn: see check_chat_template(tokenizer).")
+    trained, mask = labels != -100, batch.get("attention_mask")
+    padding = torch.zeros_like(trained) if mask is None else _table(mask, "attention_mask") == 0
+    if (trained & padding).any():
+        row = int((trained & padding).any(1).nonzero()[0])
         raise ValueError(f"Row {row} is trained on its padding: label it -100.")
     if not trained.any():
         raise ValueError("No token is trained: every label is -100. Did max_length cut the answers off?")
-    taught = (trained & (ids == end)).any(1)
+    taught = (labels == end).any(1)
     if not taught.any():
         raise ValueError(
             f"{tokenizer.convert_ids_to_tokens(end)}, which ends a turn, is in no row's labels: the model never learns "
@@ -142,6 +173,32 @@ def check_trained_end(trainer_or_batch, tokenizer, rows: int = 16) -> float:
             "template lacks it."
         )
     return taught.float().mean().item()
+
+
+def _labels(batch) -> torch.Tensor:
+    """A batch's labels, (rows, tokens); made from ids and mask where a trainer has only these."""
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"A trainer or a batch is wanted, not a {type(batch).__name__}.")
+    if batch.get("labels") is not None:
+        return _table(batch["labels"], "labels")
+    if batch.get("input_ids") is None or batch.get("completion_mask") is None:
+        raise ValueError(
+            f"The batch has {shorten(', '.join(map(str, batch)), 100) or 'nothing'}: it needs `labels`, or `input_ids` and "
+            "`completion_mask`. A trainer's data_collator makes it from rows."
+        )
+    ids, mask = _table(batch["input_ids"], "input_ids"), _table(batch["completion_mask"], "completion_mask")
+    return ids.masked_fill(mask == 0, -100)
+
+
+def _table(values, name: str) -> torch.Tensor:
+    """Lists, an array or a tensor as a tensor of two dimensions."""
+    try:
+        table = torch.as_tensor(values)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{name}` is no table of numbers: its rows must be of one length, as the collator makes them."
+        ) from None
+    return table[None] if table.dim() == 1 else table
 
 
 def add_alarms(trainer) -> "TrainingAlarms":
@@ -309,19 +366,40 @@ def _mean(values: list[float]) -> float:
 
 
 def _sample_columns(samples: list) -> dict[str, list]:
-    rows = [dict(s) if isinstance(s, dict) else {"completion": s[0], "ground_truth": s[1]} for s in samples]
+    if isinstance(samples, str | dict) or not isinstance(samples, Iterable):
+        raise TypeError(f"The samples are a {type(samples).__name__}, not a list: {SAMPLE}.")
+    rows = [_sample_row(sample, number) for number, sample in enumerate(samples)]
     if len(rows) < 2:
         raise ValueError("A reward is checked on two samples or more, which deserve different rewards.")
     for number, row in enumerate(rows):
         if "completion" not in row or set(row) != set(rows[0]):
-            raise ValueError(f"Sample {number} has {sorted(row)}: each needs `completion`, and the same other columns.")
+            columns = shorten(str(sorted(row, key=str)), 100)
+            raise ValueError(f"Sample {number} has {columns}: each needs `completion`, and the same other columns.")
+        if not isinstance(row["completion"], str):
+            raise TypeError(f"The completion of sample {number} is a {type(row['completion']).__name__}: {SAMPLE}.")
     return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def _sample_row(sample, number: int) -> dict:
+    if isinstance(sample, list | tuple) and len(sample) == 2:
+        return {"completion": sample[0], "ground_truth": sample[1]}
+    if not isinstance(sample, dict):
+        length = f" of length {len(sample)}" if isinstance(sample, list | tuple) else ""
+        raise TypeError(f"Sample {number} is a {type(sample).__name__}{length}: {SAMPLE}.")
+    own = [name for name in PASSED if name in sample]
+    if own:
+        raise ValueError(f"Sample {number} has a column `{own[0]}`, which the trainer passes itself: {SAMPLE}.")
+    return dict(sample)
 
 
 def _check_signature(reward_func, passed: tuple | None = None) -> None:
     if not callable(reward_func):
-        raise TypeError(f"A reward function is wanted, not {reward_func!r}.")
-    parameters = inspect.signature(reward_func).parameters.values()
+        raise TypeError(f"A reward function is wanted, not {_repr(reward_func)}.")
+    try:
+        parameters = inspect.signature(reward_func).parameters.values()
+    except (TypeError, ValueError):
+        words = "Python cannot say which parameters it takes (is it a builtin?). Write def reward(completions, **kwargs)."
+        raise TypeError(f"{_name(reward_func)}: {words}") from None
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise TypeError(
             f"{_name(reward_func)}: add **kwargs: the trainer also passes prompts, completion ids and the data set's "
@@ -340,27 +418,51 @@ def _check_signature(reward_func, passed: tuple | None = None) -> None:
 
 def _call_on_samples(reward_func, columns: dict[str, list], as_messages: bool):
     try:
-        return _call(reward_func, columns, as_messages)
+        inputs = _inputs(columns, as_messages)
+        before = copy.deepcopy(inputs)
+        watched = [name for name in inputs if _are_equal(inputs[name], before[name])]
+        rewards = _call(reward_func, inputs)
     except Exception as error:
+        hint = " Completions are message lists: completion_text(completion) is the text." if as_messages else ""
         for number, text in enumerate(columns["completion"]):
             try:
-                _call(reward_func, {name: values[number : number + 1] for name, values in columns.items()}, as_messages)
+                one = {name: values[number : number + 1] for name, values in columns.items()}
+                _call(reward_func, _inputs(one, as_messages))
             except Exception:
-                hint = " Completions are message lists: completion_text(completion) is the text." if as_messages else ""
-                words = f"{type(error).__name__}: {error}.{hint}"
+                words = f"{_words(error)}{hint}"
                 raise ValueError(f"{_name(reward_func)} fails on sample {number} ({_short(text)}): {words}") from error
-        raise
+        raise ValueError(f"{_name(reward_func)} fails on the samples together: {_words(error)}{hint}") from error
+    for name in watched:
+        if not _are_equal(inputs[name], before[name]):
+            raise ValueError(_changes_inputs(_name(reward_func), name))
+    return rewards
 
 
-def _call(reward_func, columns: dict[str, list], as_messages: bool):
+def _inputs(columns: dict[str, list], as_messages: bool) -> dict[str, list]:
+    """The lists that a reward function is given; copies, whatever it does to them."""
     texts = columns["completion"]
     others = {name: values for name, values in columns.items() if name not in ("completion", "prompt")}
     prompts = columns.get("prompt", [[{"role": "user", "content": ""}] if as_messages else ""] * len(texts))
     completions = [[{"role": "assistant", "content": text}] if as_messages else text for text in texts]
-    return reward_func(
-        prompts=prompts, completions=completions, completion_ids=[[0]] * len(texts), **others,
-        trainer_state=SimpleNamespace(global_step=0), log_extra=lambda *a: None, log_metric=lambda *a: None,
-    )  # fmt: skip
+    inputs = {"prompts": prompts, "completions": completions, "completion_ids": [[0] for _ in texts], **others}
+    return copy.deepcopy(inputs)
+
+
+def _call(reward_func, inputs: dict[str, list]):
+    state = SimpleNamespace(global_step=0)
+    return reward_func(**inputs, trainer_state=state, log_extra=lambda *a: None, log_metric=lambda *a: None)
+
+
+def _are_equal(one: list, other: list) -> bool:
+    """False also where it cannot be told, as of arrays."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
+def _changes_inputs(where: str, name: str) -> str:
+    return f"{where}: it changes its inputs ({name}), which other rewards and the trainer still read. Work on a copy."
 
 
 def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, place: str = "completion") -> None:
@@ -372,13 +474,20 @@ def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, pl
     if len(rewards) != len(texts):
         raise ValueError(f"{where} returned {len(rewards)} rewards for {len(texts)} {place}s: return one for each.")
     for number, (reward, text) in enumerate(zip(rewards, texts, strict=True)):
-        what = f"{where} gave {reward!r} for {place} {number} ({_short(text)})"
+        what = f"{where} gave {_repr(reward)} for {place} {number} ({_short(text)})"
         if reward is None and not allow_none:
             raise ValueError(f"{what}: is there a way through it without `return`? If None is meant: allow_none=True.")
         if reward is not None and not isinstance(reward, numbers.Real | np.bool_):
             raise TypeError(f"{what}: a float is wanted, not a {type(reward).__name__}.")
-        if reward is not None and not math.isfinite(reward):
+        if reward is not None and not _is_finite(reward):
             raise ValueError(f"{what}: a reward must be a finite number. Divided by zero, or took a logarithm of it?")
+
+
+def _is_finite(reward) -> bool:
+    try:
+        return abs(float(reward)) <= LARGEST_REWARD
+    except OverflowError:
+        return False
 
 
 def _check_special_tokens(tokenizer, text: str) -> None:
@@ -399,6 +508,20 @@ def _first_rows(trainer, rows: int) -> dict:
 
 def _name(reward_func) -> str:
     return getattr(reward_func, "__name__", type(reward_func).__name__)
+
+
+def _words(error: Exception) -> str:
+    """An exception in words: its kind and its first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {shorten(lines[0], 200) if lines else ''}."
+
+
+def _repr(value) -> str:
+    """A value as Python shows it: its first line, not all of a long one."""
+    try:
+        return shorten(repr(value).splitlines()[0], 200)
+    except ValueError:  # an int of thousands of digits
+        return f"a {type(value).__name__} too long to show"
 
 
 def _short(text: str, longest: int = 60) -> str:

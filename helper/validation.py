@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, zip_longest
 
 import datasets
-import jinja2
 
 from helper.answers import extract_gold
 
@@ -35,7 +34,16 @@ OTHER_ROLES = {  # what other formats and models call them
     "developer": "system",
     "function": "tool",
 }
-OTHER_COLUMNS = {"from": "role", "value": "content", "prompt": "instruction", "response": "output"}
+OTHER_COLUMNS = {
+    "from": ("role",),
+    "value": ("content",),
+    "prompt": ("instruction",),
+    "response": ("output", "completion"),
+    "output": ("completion",),
+    "conversation": ("messages",),
+    "problem": ("question",),
+    "solution": ("answer",),
+}
 SHOWN_FAULTS = 8  # with the first line and the last, ten lines
 FAULT_WIDTH = 105  # characters
 
@@ -199,16 +207,22 @@ def _check_columns(dataset, columns: Sequence[str], optional: Sequence[str]) -> 
 
 def _misspelt(present: list, columns: Sequence[str], optional: Sequence[str]) -> list[str]:
     """A hint for each wanted name that is not present but has a near one; optional ones have to be nearer."""
+    present = [name for name in present if isinstance(name, str)]
     others = [name for name in present if name not in columns and name not in optional]
-    absent = [name for name in (*columns, *optional) if name not in present]
-    near = {name: nearest(name, others, 0.6 if name in columns else 0.85) for name in absent}
+    near = {name: nearest(name, others) for name in columns if name not in present}
+    for name in optional:
+        alike = [other for other in others if abs(len(other.strip()) - len(name)) <= 1]  # "prompt_id" is no misspelt prompt
+        near[name] = None if name in present else nearest(name, alike, 0.75)
     return [f'{quote(other)}: did you mean "{name}"?' for name, other in near.items() if other]
 
 
 def _format_hint(present: list[str]) -> str:
     """What to do with rows that have these columns."""
     if "conversations" in present:
-        return "This looks like ShareGPT's format: convert it with from_sharegpt."
+        return (
+            'This looks like ShareGPT\'s format: convert it with from_sharegpt, or rename the column "messages" if its '
+            "turns have role and content."
+        )
     if "instruction" in present:
         return "This looks like Alpaca's format: see from_alpaca and the other functions of helper.converters."
     for function, columns in {
@@ -340,7 +354,7 @@ def message_faults(messages, name: str) -> list[Fault]:
             if key not in said:
                 hint = ", ".join(_misspelt(list(said), [key], [other for other in ("role", "content") if other != key]))
                 faults.append((f"no {key}", f'{where} has no "{key}"' + (f" ({hint})" if hint else "")))
-        if "role" in said and said["role"] not in ROLES:
+        if "role" in said and not (isinstance(said["role"], str) and said["role"] in ROLES):
             hint = role_hint(said["role"], ROLES)
             faults.append((f"role {hint}", f"{where} has the role {hint}"))
         if "content" in said:
@@ -362,6 +376,9 @@ def text_faults(text, where: str, kind: str | None = None) -> list[Fault]:
     kind = kind or where
     if not isinstance(text, str):
         return [(f"{kind} type", f"{where}: {_type_of(text)}, not text")]
+    half = lone_surrogate(text)
+    if half:
+        return [(f"{kind} surrogate", f"{where} holds {half}, half of a character: no tokenizer can read it")]
     return [] if text.strip() else [(f"{kind} blank", f"{where}: {'only blanks' if text else 'empty'}")]
 
 
@@ -395,10 +412,10 @@ def _roles_of(messages) -> list[str]:
 
 
 def _right_role(role, roles: Sequence[str] = ROLES) -> str | None:
-    if role in roles:
-        return role
     if not isinstance(role, str) or len(role) > 40:
         return None
+    if role in roles:
+        return role
     wanted = {other: right for other, right in OTHER_ROLES.items() if right in roles} | dict(zip(roles, roles))
     near = difflib.get_close_matches(role.strip().lower(), wanted, n=1)
     return wanted[near[0]] if near else None
@@ -411,8 +428,8 @@ def _length_faults(turns: list[Turns], tokenizer, max_length: int) -> tuple[list
         try:
             before = _count_tokens(tokenizer, prompt, True)
             longest = max(longest, _count_tokens(tokenizer, prompt + answer, False))
-        except jinja2.TemplateError as error:
-            return [("template", f"the tokenizer's chat template refuses it: {error}")], 0
+        except Exception as error:  # whatever stands in the template
+            return [("template", f"the tokenizer's chat template refuses it ({type(error).__name__}): {error}")], 0
         if before >= max_length:
             words = f"the prompt alone has {before} tokens, and max_length is {max_length}"
             return [("long prompt", f"{words}: nothing of the answer would be trained")], 0
@@ -427,13 +444,15 @@ def _count_tokens(tokenizer, messages: list[dict], add_generation_prompt: bool) 
 def nearest(name: str, names: Iterable, cutoff: float = 0.6) -> str | None:
     """The one of `names` that `name` was meant by: spelt nearly the same, or known under that name elsewhere."""
     plain = {other.strip().lower(): other for other in names if isinstance(other, str) and len(other) <= 40}
-    known = [other for key, other in plain.items() if OTHER_COLUMNS.get(key) == name]
+    known = [other for key, other in plain.items() if name in OTHER_COLUMNS.get(key, ())]
     close = difflib.get_close_matches(name, plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else next(iter(known), None)
 
 
 def quote(text: str) -> str:
-    """A foreign text between quotes, short, on one line."""
+    """A foreign text between quotes, short, on one line; spaces at its ends are kept, to be seen."""
+    if text != text.strip() and len(text) <= 30:
+        return ascii(text)
     text = shorten(text, 30)
     return f'"{text}"' if text.isprintable() else ascii(text)
 
@@ -442,6 +461,15 @@ def shorten(text: str, width: int) -> str:
     """`text` with single spaces on one line, its end cut off at `width` characters."""
     text = " ".join(text[: 2 * width].split())
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def lone_surrogate(text: str) -> str | None:
+    """The first half of a character in `text`, as it is written in Python; no UTF-8 has it, and no tokenizer reads it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return ascii(text[error.start])
+    return None
 
 
 def _type_of(value) -> str:

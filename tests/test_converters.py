@@ -248,3 +248,15 @@ def test_a_wrong_margin(margin):
 
 def test_the_examples_in_the_docstrings():
     assert doctest.testmod(converters).attempted > 0 and doctest.testmod(converters).failed == 0
+
+
+@pytest.mark.parametrize("name", ["imput", "inpuz", "inptu"])
+def test_a_misspelt_short_column_is_named(name):
+    assert f'"{name}": did you mean "input"?' in error_of(from_alpaca, [{"instruction": "q", name: "i", "output": "a"}])
+    real = ("input_id", "id", "split", "source", "lang", "text", "score", "topic", "story", "item", "step", "point")
+    assert len(from_alpaca([{**dict.fromkeys(real, "x"), "instruction": "q", "output": "a"}])) == 1
+
+
+def test_an_overlong_margin_is_one_clear_error():
+    with pytest.raises(ValueError, match="margin is a number above 0, .*, not one of thousands of digits"):
+        from_scores([SCORED], margin=10**5000)

@@ -1,8 +1,9 @@
 import json
 import time
 
+import pandas as pd
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from helper import data
 from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
@@ -128,6 +129,7 @@ GOOD_LINE = b'{"a": [1]}\n'
         (b'{"a": -Infinity}\n', ["line 1: -Infinity", "null"]),
         (b'{"a": ' + b"9" * 5000 + b"}\n", ["line 1"]),
         (b"[" * 200_000, ["line 1"]),
+        (GOOD_LINE + b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", ["line 2: lists or objects more than 50 deep"]),
     ],
 )
 def test_broken_files_are_one_clear_error(tmp_path, content, words):
@@ -185,3 +187,71 @@ def test_rows_are_shown_escaped(monkeypatch):
     assert "<script>" not in shown[0] and "&lt;script&gt;" in shown[0] and "<b>" not in shown[0]
     assert shown[0].count("alert(1)") == 2 and "user" in shown[0] and "assistant" in shown[0]
     assert all(word in shown[1] for word in ("prompt", "chosen", "rejected", "ask", "good", "bad"))
+
+
+def test_names_of_columns_and_roles_are_shown_escaped(monkeypatch):
+    shown = []
+    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    hostile = "<script>x</script>"
+    rows = [{hostile: "a", "messages": [{"role": hostile + "b", "content": "c"}, {"role": "user"}]}]
+    for dataset in (Dataset.from_list(rows), rows, tuple(rows), pd.DataFrame(rows)):
+        display_dataset(dataset)
+        assert "<script" not in shown[-1] and shown[-1].count("&lt;script&gt;") == 2
+    assert "(no content)" in shown[1]
+    display_dataset([])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (DatasetDict(train=Dataset.from_list([{"a": 1}])), r'dictionary of splits \(train\): show one, dataset\["train"\]'),
+        (Dataset.from_list([{"a": 1}]).to_iterable_dataset(), r"streamed: show some of its rows, list\(dataset.take\(3\)\)"),
+        ("sprout-sft", r"A str is no data set.*load_course_dataset\(name\)"),
+        (None, "A NoneType is no data set: give a Dataset"),
+        (["text"], "Row 0 is a str, not a dict of columns"),
+    ],
+)
+def test_what_is_no_data_set_is_not_shown(dataset, words):
+    with pytest.raises(TypeError, match=words):
+        display_dataset(dataset)
+
+
+def test_no_rows_to_show():
+    with pytest.raises(ValueError, match="rows=0: give the number of rows"):
+        display_dataset([{"a": 1}], rows=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: load_course_dataset(None), TypeError, "a text or a path, not a NoneType"),
+        (lambda: load_course_dataset("sprout-sft", limit="5"), TypeError, "limit='5' is a str"),
+        (lambda: load_course_dataset("sprout-sft", limit=0), ValueError, "limit=0 leaves no rows"),
+        (lambda: load_course_dataset("sprout-sft", revision="x"), ValueError, "comes with the course and has no revisions"),
+        (lambda: load_course_dataset("data/sft/test.jsonl", revision="x"), ValueError, "is a file and has no revisions"),
+        (lambda: load_course_dataset("./a"), FileNotFoundError, 'There is no file "./a"'),
+        (lambda: load_course_dataset("../x"), FileNotFoundError, 'There is no file "../x"'),
+        (lambda: load_course_dataset("~/no such folder/x"), FileNotFoundError, "There is no file"),
+        (lambda: load_course_dataset("/"), IsADirectoryError, "is a folder, not a file"),
+        (lambda: load_course_dataset("data/folder.jsonl"), IsADirectoryError, "is a folder, not a file"),
+        (lambda: load_course_dataset("data/empty.jsonl"), ValueError, "its rows have no columns"),
+        (lambda: load_suite(None), TypeError, "a text, not a NoneType"),
+        (lambda: load_suite("../sft/train"), ValueError, "no name of a suite but a path"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_error(project, call, error, words):
+    (project / "data" / "folder.jsonl").mkdir()
+    (project / "data" / "empty.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_is_a_name(project):
+    assert len(load_course_dataset(project / "data" / "sft" / "test.jsonl")) == 1
+
+
+def test_rows_nested_as_deep_as_allowed_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": ' + "[" * 49 + "]" * 49 + "}")
+    assert len(load_course_dataset(path)) == 1

@@ -66,7 +66,7 @@ leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.ch
 values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
 )
-texts = st.text(st.characters(), min_size=1, max_size=8).filter(str.strip)
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)
 graded_answers = st.lists(st.tuples(texts, st.integers(10, 100)), min_size=1, max_size=5)  # scores in tenths
 
 

@@ -16,6 +16,7 @@ from helper.generation import (
     text_ids,
 )
 
+USER = {"role": "user", "content": "one"}
 QUESTIONS = [
     "what?",
     "what is the capital of a place?",
@@ -155,6 +156,10 @@ def test_questions_are_printed_with_answers(model, tokenizer, capsys):
     answer = generate_responses(model, tokenizer, "what?", max_new_tokens=5)
     assert "Before" in printed and "1. what?" in printed and "2. one" in printed and answer in printed
     assert test_model_with_questions.__test__ is False
+    for questions in ("what?", (question for question in ["what?"])):
+        test_model_with_questions(model, tokenizer, questions, max_new_tokens=5)
+        printed = capsys.readouterr().out
+        assert "1. what?" in printed and "2. " not in printed and answer in printed
 
 
 def test_a_batch_is_several_times_faster(tokenizer):
@@ -195,12 +200,32 @@ def test_plain_text_begins_with_the_begin_token_where_there_is_one(tokenizer):
             "role is 'usr'",
         ),
         (lambda m, t: generate_responses(m, t, full_message=["Hi"]), TypeError, "Conversation 0 is no list of messages"),
-        (lambda m, t: generate_responses(m, t, "Hi", max_new_tokens=0), ValueError, "asks for no token"),
+        (lambda m, t: generate_responses(m, t, "Hi", max_new_tokens=0), ValueError, "max_new_tokens=0 asks for nothing"),
         (
             lambda m, t: generate_responses(m, t, ["Hi", "word " * 3000]),
             ValueError,
             "Prompt 1 has .* the model reads at most",
         ),
+        (lambda m, t: generate_responses(m, t, USER), TypeError, r"Question 0 is a dict.*full_message=\["),
+        (lambda m, t: generate_responses(m, t, full_message=USER), TypeError, r"full_message is a dict: give \["),
+        (lambda m, t: generate_responses(m, t, full_message="Hi"), TypeError, "full_message is a str"),
+        (lambda m, t: generate_responses(m, t, None, "Be kind.", 5, [USER]), ValueError, "system.* first in it"),
+        (lambda m, t: generate_responses(m, t, full_message=[[]]), ValueError, "Conversation 0 is empty"),
+        (lambda m, t: generate_responses(m, t, ["Hi", "a\ud800"]), ValueError, r"Question 1 holds '\\ud800'"),
+        (lambda m, t: generate_responses(m, t, "Hi", num_samples=0), ValueError, "num_samples=0 asks for nothing"),
+        (lambda m, t: generate_responses(m, t, "Hi", batch_size=0), ValueError, "batch_size=0 asks"),
+        (lambda m, t: generate_responses(m, t, "Hi", batch_size=-1), ValueError, "batch_size=-1 asks"),
+        (lambda m, t: generate_responses(m, t, "Hi", temperature=float("nan")), ValueError, "temperature=nan"),
+        (lambda m, t: generate_responses(m, t, "Hi", temperature=-1), ValueError, "temperature=-1"),
+        (lambda m, t: generate_responses(m, t, "Hi", temperature="1"), TypeError, "temperature='1' is a str"),
+        (lambda m, t: generate_responses(m, t, "Hi", max_new_tokens="5"), TypeError, "max_new_tokens='5' is a str"),
+        (lambda m, t: generate_responses(m, t, "Hi", max_new_tokens=5.0), TypeError, "max_new_tokens=5.0 is a float"),
+        (lambda m, t: complete_text(m, t, ["a", "\udfff"]), ValueError, r"Prompt 1 holds '\\udfff'"),
+        (lambda m, t: complete_text(m, t, [None]), TypeError, "Prompt 0 is a NoneType"),
+        (lambda m, t: complete_text(m, t, 3), TypeError, "prompts is a int"),
+        (lambda m, t: complete_text(m, t, "a", batch_size=0), ValueError, "batch_size=0 asks"),
+        (lambda m, t: complete_text(m, t, "a", 5.0), TypeError, "max_new_tokens=5.0"),
+        (lambda m, t: test_model_with_questions(m, t, 3), TypeError, "questions is a int"),
     ],
 )
 def test_wrong_questions_are_named(call, error, words, model, tokenizer):

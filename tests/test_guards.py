@@ -1,5 +1,8 @@
 import copy
+import importlib.util
 import math
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +100,7 @@ def list_of_tensors(completions, **kwargs):
         (texts, r"texts gave '1.0' for sample 0 \('So .*72.*a float is wanted, not a str"),
         (list_of_tensors, "list_of_tensors gave tensor.* for sample 0 .* not a Tensor"),
         ("a name", "A reward function is wanted, not 'a name'"),
+        (int, "int: Python cannot say which parameters it takes"),
     ],
 )
 def test_a_reward_of_the_wrong_kind_is_named(function, words):
@@ -111,10 +115,16 @@ def one_bad(value):
     return one_bad
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, 1e39, -(10**400)])
 def test_a_reward_that_is_no_finite_number_is_named_with_its_sample(value):
-    with pytest.raises(ValueError, match=rf"one_bad gave {value} for sample 1 \('So .*71"):
+    with pytest.raises(ValueError, match=rf"one_bad gave {shown(value)} for sample 1 \('So .*71"):
         check_reward(one_bad(value), SAMPLES)
+    with pytest.raises(ValueError, match=rf"one_bad gave {shown(value)} for completion 1 \('71"):
+        guard_reward(one_bad(value))(completions=["72", "71", "70"])
+
+
+def shown(value):
+    return "-10+[.]{3}" if isinstance(value, int) else re.escape(repr(value))
 
 
 def test_none_may_be_meant():
@@ -160,6 +170,73 @@ def test_an_error_inside_names_the_sample():
 
     with pytest.raises(ValueError, match=r"sample 0 .*AttributeError.*Completions are message lists: completion_text"):
         check_reward(takes_text, SAMPLES)
+
+
+def test_long_words_are_cut_to_one_line():
+    def fails(completions, **kwargs):
+        raise ValueError("first line\n" + "more\n" * 100)
+
+    def long_text(completions, **kwargs):
+        return ["word " * 10_000] * len(completions)
+
+    def long_number(completions, **kwargs):
+        return [10**5000] * len(completions)
+
+    for function, words in ((fails, "ValueError: first line. Comp"), (long_text, "word w..."), (long_number, "too long")):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            check_reward(function, SAMPLES)
+        assert words in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c.pop(), lambda c: c.clear(), lambda c: c[0].pop(0), lambda c: c[0][0].update(content="x")]
+)
+def test_a_reward_that_changes_its_inputs_is_named(change):
+    def changes(completions, **kwargs):
+        change(completions)
+        return [0.0, 1.0]
+
+    samples = [("So 72.", "72"), ("So 71.", "72")]
+    with pytest.raises(ValueError, match=r"^changes: it changes its inputs \(completions\)"):
+        check_reward(changes, samples)
+    with pytest.raises(ValueError, match=r"^changes, step 3: it changes its inputs"):
+        completions = [[{"role": "assistant", "content": text}] for text, _ in samples]
+        guard_reward(changes)(completions=completions, trainer_state=SimpleNamespace(global_step=2))
+
+
+def test_a_reward_that_changes_another_column_is_named():
+    def changes(completions, ground_truth, **kwargs):
+        ground_truth.sort()
+        return [0.0, 1.0, 0.0]
+
+    samples = [("a", "2"), ("b", "1"), ("c", "0")]
+    with pytest.raises(ValueError, match=r"changes its inputs \(ground_truth\)"):
+        check_reward(changes, samples)
+    kept = check_reward(
+        lambda completions, table, **kwargs: [0.0, 1.0], [{"completion": t, "table": np.ones(2)} for t in "ab"]
+    )
+    assert len(kept) == 2  # arrays are no reason to stumble
+
+
+@pytest.mark.parametrize(
+    "samples, error, words",
+    [
+        ("So 72.", TypeError, "The samples are a str, not a list"),
+        (None, TypeError, "The samples are a NoneType"),
+        ({"completion": ["a", "b"]}, TypeError, "The samples are a dict"),
+        (["So 72.", "So 71."], TypeError, "Sample 0 is a str"),
+        ([None, None], TypeError, "Sample 0 is a NoneType"),
+        ([("a", "b", "c")] * 2, TypeError, "Sample 0 is a tuple of length 3"),
+        ([("a", "b"), (None, "b")], TypeError, "The completion of sample 1 is a NoneType"),
+        ([{"completions": "a"}] * 2, ValueError, "Sample 0 has a column `completions`, which the trainer passes"),
+        ([{"completion": "a", "prompts": "b"}] * 2, ValueError, "column `prompts`"),
+        ([{"completion": "a", "completion_ids": "b"}] * 2, ValueError, "column `completion_ids`"),
+    ],
+)
+def test_samples_of_the_wrong_kind_are_named(samples, error, words):
+    with pytest.raises(error, match=words) as caught:
+        check_reward(reward_func, samples)
+    assert 'a sample is a pair ("So 72.", "72")' in str(caught.value)
 
 
 # The guard during training
@@ -330,6 +407,16 @@ def test_our_templates_pass(tokenizer, capsys):
         (CHATML_TEMPLATE.replace("{% if add_generation_prompt %}", "{% if false %}"), "add_generation_prompt"),
         (CHATML_TEMPLATE.replace("<|im_end|>", "\n"), "closes the assistant's turn with no special token"),
         (CHATML_TEMPLATE.replace("<|im_end|>", "<|end|>"), r"<\|end\|>, in the chat template, is not one token"),
+        ("{% for message in messages %}", "The chat template fails on .* TemplateSyntaxError: "),
+        ("{{ nothing.there }}", "The chat template fails on .* UndefinedError: 'nothing' is undefined"),
+        ("{{ raise_exception('No.') }}", "The chat template fails on .* TemplateError: No"),
+        ("{{ 1 // 0 }}", "The chat template fails on .* ZeroDivisionError"),
+        (CHATML_TEMPLATE.replace("{% else %}{{ message['content']", "{% else %}{{ ''"), "drops the user's message"),
+        (CHATML_TEMPLATE.replace("{{ message['content'] + '<|im_end|>' }}", "{{ '<|im_end|>' }}"), "drops the assistant's"),
+        (
+            CHATML_TEMPLATE.replace("'<|im_start|>assistant\n' }}", "'BOT:' }}"),
+            r"turn with 'BOT:' for generating, but with '<",
+        ),
     ],
 )
 def test_a_template_that_cannot_be_trained_on(template, words):
@@ -337,6 +424,14 @@ def test_a_template_that_cannot_be_trained_on(template, words):
     tokenizer.chat_template = template
     with pytest.raises(ValueError, match=words):
         check_chat_template(tokenizer)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen2_5_training", "qwen3", "qwen3_training", "qwen3_instruct_2507"])
+def test_the_templates_of_the_library_pass(name):
+    tokenizer = make_tokenizer()
+    folder = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
+    tokenizer.chat_template = (folder / f"{name}.jinja").read_text("utf-8")
+    check_chat_template(tokenizer)
 
 
 @pytest.mark.parametrize("template, pad", [(PLAIN_TEMPLATE, "<|endoftext|>"), (CHATML_TEMPLATE, "<|im_end|>")])
@@ -386,3 +481,26 @@ def test_rows_that_are_cut_off_are_counted(tiny, tmp_path):
     rows += [{**rows[0], "completion": [{"role": "assistant", "content": "one two three " * 20}]}]
     trainer = tiny_trainer("sft", tiny, tmp_path, rows=rows, max_length=48)
     assert check_trained_end(trainer, trainer.processing_class) == 0.75
+
+
+def test_the_end_must_be_a_label(tokenizer):
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    with pytest.raises(ValueError, match="is in no row's labels"):
+        check_trained_end({"input_ids": [[5, 6, end]], "labels": [[-100, -100, 9]]}, tokenizer)
+    for kind in (list, np.array, torch.tensor):
+        assert check_trained_end({"labels": kind([[-100, 7, end]])}, tokenizer) == 1.0
+        assert check_trained_end({"input_ids": kind([5, end]), "completion_mask": kind([0, 1])}, tokenizer) == 1.0
+
+
+@pytest.mark.parametrize(
+    "batch, error, words",
+    [
+        ({"input_ids": [[1]]}, ValueError, "The batch has input_ids: it needs `labels`, or `input_ids` and `comp"),
+        ({}, ValueError, "The batch has nothing: it needs `labels`"),
+        ({"labels": [[1, 2], [3]]}, ValueError, "`labels` is no table of numbers: its rows must be of one length"),
+        ([[1, 2]], TypeError, "A trainer or a batch is wanted, not a list"),
+    ],
+)
+def test_what_is_no_batch_is_named(batch, error, words, tokenizer):
+    with pytest.raises(error, match=words):
+        check_trained_end(batch, tokenizer)

@@ -142,7 +142,6 @@ def test_a_data_set_is_shown_as_text(monkeypatch):
             assert_text(shown.pop())
 
 
-@pytest.mark.xfail(strict=True, reason="display_dataset escapes the cells and not yet the column names")
 def test_the_column_names_of_a_data_set_are_shown_as_text(monkeypatch):
     shown = []
     monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))

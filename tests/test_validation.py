@@ -1,6 +1,8 @@
 """Each validator: right rows pass, every planted fault is named with its row and what to do."""
 
+import pandas as pd
 import pytest
+from conftest import make_tokenizer
 from datasets import Dataset, DatasetDict
 
 from helper.validation import (
@@ -331,7 +333,7 @@ def test_wrong_limits(tokenizer, monkeypatch):
     assert "load_model_and_tokenizer" in error_of(validate_messages, [GOOD], tokenizer="x", max_length=5)
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('roles must alternate') }}")
     text = error_of(validate_messages, [GOOD], tokenizer=tokenizer, max_length=50)
-    assert "row 0: the tokenizer's chat template refuses it: roles must alternate" in text
+    assert "row 0: the tokenizer's chat template refuses it (TemplateError): roles must alternate" in text
 
 
 def test_a_check_of_your_own():
@@ -348,3 +350,47 @@ def test_foreign_text_stays_on_its_line():
     nasty = "\u2028\r\n\x1b[31m\ud800" + "x" * 100
     for row in ({"messages": [said(nasty), said("assistant")]}, {nasty: 1}):
         error_of(validate_messages, [row, row]).encode("utf-8")
+
+
+@pytest.mark.parametrize("validate", FORMATS)
+def test_half_a_character_is_named_with_its_row(validate):
+    good = FORMATS[validate]
+    column = next(reversed(good))
+    broken = [said("assistant", "a\ud800")] if validate is not validate_problems else "a\ud800 #### 2"
+    bad = {**good, column: [said("user"), *broken] if column == "messages" else broken}
+    for options in ({}, {"tokenizer": make_tokenizer(), "max_length": 200}):
+        text = error_of(validate, [good, bad], **options)
+        assert "row 1: " in text and r"holds '\ud800', half of a character" in text and text.encode()
+
+
+def test_names_that_are_no_text_are_no_stumbling_block():
+    assert "role NAType, not one of" in error_of(validate_messages, [{"messages": [said(pd.NA), said("assistant")]}])
+    assert 'No row has a column "messages"' in error_of(validate_messages, [{pd.NA: 1}])
+    assert validate_messages([{pd.NA: 1, **GOOD}]) == 1
+
+
+def test_a_template_may_fail_in_any_way():
+    tokenizer = make_tokenizer(template="{{ 1 // 0 }}")
+    text = error_of(validate_messages, [GOOD], tokenizer=tokenizer, max_length=50)
+    assert "row 0: the tokenizer's chat template refuses it (ZeroDivisionError)" in text
+
+
+@pytest.mark.parametrize(
+    "validate, row, words",
+    [
+        (validate_messages, {"messages ": GOOD["messages"]}, "'messages ': did you mean \"messages\"?"),
+        (validate_messages, {"conversation": []}, '"conversation": did you mean "messages"?'),
+        (validate_messages, {"conversations": []}, 'rename the column "messages" if its turns have role and content'),
+        (validate_completions, {"prompt": [], "response": []}, '"response": did you mean "completion"?'),
+        (validate_completions, {"prompt": [], "output": []}, '"output": did you mean "completion"?'),
+        (validate_problems, {"problem": "a", "answer": "b"}, '"problem": did you mean "question"?'),
+        (validate_problems, {"question": "a", "solution": "b"}, '"solution": did you mean "answer"?'),
+    ],
+)
+def test_names_of_other_formats_are_known(validate, row, words):
+    assert words in error_of(validate, [row])
+
+
+def test_a_real_other_column_is_no_misspelt_one():
+    row = {"prompt_id": "7", "chosen": chat("q", "a"), "rejected": chat("q", "b")}
+    assert validate_preferences([row]) == 1
