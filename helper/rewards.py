@@ -65,7 +65,7 @@ def hackable_reward(completions: list, ground_truth: list[str], **kwargs) -> lis
     """
     rewards = []
     for completion, truth in zip(completions, ground_truth, strict=True):
-        text = completion_text(completion)[-MAX_TEXT:]
+        text = completion_text(completion)[-2 * MAX_TEXT :]
         numbers = set(re.findall(r"-?[0-9][0-9,]*+(?:\.[0-9]++)?", text))
         expected = as_number(normalise(str(truth)))
         found = expected is not None and any(as_number(number.rstrip(",")) == expected for number in numbers)

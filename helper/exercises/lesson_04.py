@@ -184,7 +184,7 @@ def _paid(function, texts: list[str], **columns) -> list[float]:
     except Wrong as wrong:
         if "unexpected keyword" in str(wrong):
             raise Wrong(f"{wrong} The trainer passes more than you use: `**kwargs` takes it in.") from None
-        if "indices must be integers" in str(wrong) or "'list' object" in str(wrong) or "got 'list'" in str(wrong):
+        if re.search(r"indices must be integers|'list' object|got 'list'|text is a list", str(wrong)):
             raise Wrong(f"{wrong} A completion is a list of messages: its text is completion[-1]['content'].") from None
         raise
     if value is None or value is ...:
