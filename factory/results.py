@@ -40,6 +40,10 @@ SHOWN = {  # the picture's rows: what each lesson is about
     ("04_online_rl", "word_problems"): "04 RL: unseen word problems",
     ("04_online_rl", "other_skills"): "04 RL: all other skills",
 }
+LOOKS = {  # of the picture's bars: before and after
+    "before": {"facecolor": "#999999", "hatch": "//", "edgecolor": "white"},
+    "after, trained on two CPU cores": {"facecolor": "#0072B2", "edgecolor": "white"},
+}
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 
 
@@ -129,27 +133,15 @@ def picture(boards: list[dict], path: Path = PICTURE) -> None:
     figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained", facecolor="white")
     for place, (lesson, name) in enumerate(reversed(SHOWN)):
         rows = [m for b in boards if b["lesson"] == lesson for m in b["metrics"] if m["name"] == name]
-        for stage, colour, height in (("before", "#999999", 0.14), ("after", "#0072B2", -0.14)):
+        for stage, look, height in zip(("before", "after"), LOOKS.values(), (0.14, -0.14)):
             values = [100 * row[stage] for row in rows]
             middle = statistics.median(values)
-            axis.barh(
-                place + height, middle, 0.26, color=colour, hatch="//" if stage == "before" else None, edgecolor="white"
-            )
+            axis.barh(place + height, middle, 0.26, **look)
             axis.plot([min(values), max(values)], [place + height] * 2, color="black", linewidth=1.5)
             axis.text(max(values) + 1, place + height, f"{middle:.0f}%", va="center", fontsize=9)
     axis.set_yticks(range(len(SHOWN)), reversed(SHOWN.values()))
-    handles = [
-        plt.Rectangle((0, 0), 1, 1, facecolor=c, hatch=h, edgecolor="white")
-        for c, h in (("#999999", "//"), ("#0072B2", None))
-    ]
-    axis.legend(
-        handles,
-        ["before", "after, trained on two CPU cores"],
-        loc="upper center",
-        bbox_to_anchor=(0.4, 1.16),
-        ncols=2,
-        frameon=False,
-    )
+    handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in LOOKS.values()]
+    axis.legend(handles, LOOKS, loc="upper center", bbox_to_anchor=(0.4, 1.16), ncols=2, frameon=False)
     axis.set(xlim=(0, 107), xlabel="right answers on held-out questions (%)")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,6 +1,6 @@
 """Checks before training and alarms during it, for the mistakes that TRL's trainers pass over in silence.
 
-Before: `check_reward`, `check_chat_template`, `check_trained_end` (rows: the validators in `helper.data`).
+Before: `check_reward`, `check_chat_template`, `check_trained_end` (rows: the validators in `helper.validation`).
 During: `guard_reward` round a reward function, `add_alarms` on a trainer.
 Left out on purpose: asynchronous reward functions, reward models, several processes, and repair: nothing is
 changed, a mistake is named and the student mends it.
