@@ -185,8 +185,9 @@ def generate_tokens(
     batch_size: int = 64,
     temperature: float = 0.0,
     has_stopped: Callable[[list[int]], bool] | None = None,
+    keep_end: bool = False,
 ) -> list[list[int]]:
-    """Continue each list of token ids; the new ids without the end token, in the order of `prompts`.
+    """Continue each list of token ids; the new ids, in the order of `prompts`, with the end token if `keep_end`.
 
     Rows of like length share a batch, so that little is padded. Ends at the end token or the template's end
     of turn.
@@ -201,7 +202,9 @@ def generate_tokens(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [prompts[i] for i in chosen]
-            for i, tokens in zip(chosen, _decode(model, batch, max_new_tokens, stop_ids, temperature, has_stopped)):
+            for i, tokens in zip(
+                chosen, _decode(model, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end)
+            ):
                 new[i] = tokens
     finally:
         model.train(training)
@@ -233,7 +236,7 @@ def stop_token_ids(model, tokenizer) -> list[int]:
 
 
 @torch.inference_mode()
-def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped) -> list[list[int]]:
+def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end) -> list[list[int]]:
     """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
     device = model.device
     ids, mask = _pad_left(prompts, device)
@@ -250,8 +253,9 @@ def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped) 
         cache, token = output.past_key_values, _pick(output.logits[:, -1], temperature)
         ended = torch.isin(token, stops).tolist()
         for row, (value, end) in enumerate(zip(token.tolist(), ended)):
-            if not end:
+            if keep_end or not end:
                 new[alive[row]].append(value)
+            if not end:
                 ended[row] = has_stopped is not None and has_stopped(new[alive[row]])
         keep = [row for row, end in enumerate(ended) if not end]
         if not keep:

@@ -73,6 +73,39 @@ def hackable_reward(completions: list, ground_truth: list[str], **kwargs) -> lis
     return rewards
 
 
+def tagged_answer(text: str) -> str | None:
+    """What stands between the last <answer> and the first </answer> behind it, stripped; None without both."""
+    before, tag, rest = text.rpartition("<answer>")
+    inside, end, _ = rest.partition("</answer>")
+    return inside.strip() if tag and end else None
+
+
+def tagged_reward(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
+    """2.0 where the text in <answer></answer> is the expected answer, 1.5 where it only equals it, else 0.0.
+
+    >>> tagged_reward(["<answer>72</answer>", "<answer>72.0</answer>", "<answer>7</answer>", "72"], ["72"] * 4)
+    [2.0, 1.5, 0.0, 0.0]
+    """
+    rewards = []
+    for completion, truth in zip(completions, ground_truth, strict=True):
+        answer = tagged_answer(completion_text(completion))
+        rewards.append(2.0 if answer == str(truth) else 1.5 if answers_match(answer, str(truth)) else 0.0)
+    return rewards
+
+
+TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+
+
+def tag_format_reward(completions: list, **kwargs) -> list[float]:
+    """0.2 for each of the four tags that stands in the text exactly once, 0.8 at most.
+
+    >>> tag_format_reward(["<reasoning>1 + 1 = 2</reasoning><answer>2</answer>", "<answer>2</answer>", "2"])
+    [0.8, 0.4, 0.0]
+    """
+    texts = [completion_text(completion) for completion in completions]
+    return [sum(text.count(tag) == 1 for tag in TAGS) / 5 for text in texts]
+
+
 def random_reward(completions: list, seed: int = 0, trainer_state=None, **kwargs) -> list[float]:
     r"""0.0 or 1.0 by the toss of a fair coin, whatever the text says: the control run.
 

@@ -1,0 +1,67 @@
+"""SFT, DPO, GRPO, PPO and reward models in plain PyTorch, to be read: `from helper.algorithms import grpo_loss, ...`.
+
+Each function is one formula of a paper. `tests/test_algorithms.py` holds them against the library where it has the
+same, and against hand-computed cases and slower code where it has not.
+Left out on purpose: everything that makes a run large (several devices, vLLM, sharding); that is the library's part.
+"""
+
+from helper.algorithms.losses import bradley_terry_loss, dpo_loss, ranking_loss, sft_loss
+from helper.algorithms.policy_gradient import (
+    average,
+    clipped_surrogate,
+    group_advantages,
+    grpo_loss,
+    kl_estimate,
+    leave_one_out_advantages,
+)
+from helper.algorithms.ppo import (
+    ValueModel,
+    generalised_advantages,
+    ppo_policy_loss,
+    token_rewards,
+    value_loss,
+    whiten,
+)
+from helper.algorithms.responses import (
+    masked_mean,
+    pad_responses,
+    response_log_probabilities,
+    response_logits,
+    sequence_log_probabilities,
+    token_entropies,
+    token_log_probabilities,
+)
+from helper.algorithms.runs import Run
+from helper.algorithms.training import Batch, reward_texts, sample_batch, train_grpo, train_ppo
+
+__all__ = [
+    "Batch",
+    "Run",
+    "ValueModel",
+    "average",
+    "bradley_terry_loss",
+    "clipped_surrogate",
+    "dpo_loss",
+    "generalised_advantages",
+    "group_advantages",
+    "grpo_loss",
+    "kl_estimate",
+    "leave_one_out_advantages",
+    "masked_mean",
+    "pad_responses",
+    "ppo_policy_loss",
+    "ranking_loss",
+    "response_log_probabilities",
+    "response_logits",
+    "reward_texts",
+    "sample_batch",
+    "sequence_log_probabilities",
+    "sft_loss",
+    "token_entropies",
+    "token_log_probabilities",
+    "token_rewards",
+    "train_grpo",
+    "train_ppo",
+    "value_loss",
+    "whiten",
+]

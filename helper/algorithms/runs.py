@@ -1,0 +1,116 @@
+"""What a training loop of our own needs around its steps: a log, live charts, alarms, checkpoints, interrupts.
+
+A `Run` is one file in the run's folder, replaced whole, so there is never a half-written one under its name.
+Each step begins with a seed of its own, so a run that goes on from a checkpoint draws what it would have drawn.
+Left out on purpose: what the trainers' checkpoints have beyond that (`helper.checkpoints`): several of them, a
+schedule, data order.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from transformers import TrainerControl, TrainerState
+
+from helper.checkpoints import Checkpoints, TrainingStopped, run_lock
+from helper.guards import TrainingAlarms
+from helper.live import LiveLog
+from helper.models import set_seed
+
+FILE = "run.pt"
+
+
+class Run:
+    """The steps of a training loop: `with Run(...) as run: for step in run: ...; run.log(loss=..., reward=...)`.
+
+    `parts`: {name: module or optimizer}, everything that training changes; "model" must be one of them. `settings`:
+    what makes two runs the same one, as plain values; a checkpoint with others is refused (ValueError). After an
+    interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes on from there.
+    Raises RuntimeError when another process trains in `folder`, or when the model has been trained already and no
+    checkpoint is there to go back to.
+    """
+
+    def __init__(self, folder: str | Path, parts: dict, steps: int, settings: dict, save_every: int = 20, charts=True):
+        self.path, self.parts, self.steps, self.save_every = Path(folder) / FILE, parts, steps, save_every
+        self.settings = json.loads(json.dumps({**settings, "steps": steps}, default=str))
+        self.state = TrainerState(max_steps=steps, log_history=[])
+        self.live, self.alarms = LiveLog(charts=charts), TrainingAlarms()
+        self._args = SimpleNamespace(max_completion_length=settings.get("max_new_tokens"), beta=settings.get("beta", 0))
+
+    def __enter__(self) -> "Run":
+        self._open = ExitStack()
+        self._open.enter_context(run_lock(self.path.parent))
+        try:
+            self._start()
+            self._interrupts = Checkpoints(self.path.parent, {})
+            self._open.enter_context(self._interrupts.catching_interrupts())
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._open.close()
+        self.parts["model"].eval()
+
+    def __iter__(self) -> Iterator[int]:
+        self._tell("on_train_begin")
+        for step in range(self.state.global_step + 1, self.steps + 1):
+            set_seed(self.settings.get("seed", 0) * 100_000 + step)
+            yield step
+            self._end_step(step, self._interrupts.stopping)
+        self._tell("on_train_end")
+        self.path.unlink(missing_ok=True)
+
+    def log(self, **numbers: float) -> None:
+        """Log numbers of the current step; `loss` among them."""
+        self.state.log_history.append({"step": self.state.global_step + 1, **numbers})
+
+    def _tell(self, event: str, **kwargs) -> None:
+        for callback in (self.live, self.alarms):
+            getattr(callback, event)(self._args, self.state, TrainerControl(), **kwargs)
+
+    def _end_step(self, step: int, stopping: bool) -> None:
+        self.state.global_step = self.parts["model"].trained_steps = step
+        for row in self.state.log_history:
+            if row["step"] == step:
+                self._tell("on_log", logs={key: value for key, value in row.items() if key != "step"})
+        self.live.on_step_end(self._args, self.state, TrainerControl())
+        if step < self.steps and (stopping or step % self.save_every == 0):
+            self._save()
+        if stopping and step < self.steps:
+            words = f"Stopped after step {step} of {self.steps} and saved. Run this cell again to go on from there."
+            raise TrainingStopped(words)
+
+    def _save(self) -> None:
+        saved = {"step": self.state.global_step, "settings": self.settings, "log": self.state.log_history}
+        saved["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
+        unfinished = self.path.with_suffix(".unfinished")
+        try:
+            torch.save(saved, unfinished)
+            os.replace(unfinished, self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _start(self) -> None:
+        """Load the run's checkpoint, if one is there; one line says where it starts."""
+        if not self.path.exists():
+            if getattr(self.parts["model"], "trained_steps", 0):
+                raise RuntimeError("This model has been trained already: load it anew (run the cells above again) first.")
+            print(f"No checkpoint yet in {self.path.parent}: starting at step 0.")
+            return
+        saved = torch.load(self.path, weights_only=True, map_location="cpu")
+        if saved["settings"] != self.settings:
+            different = [key for key in self.settings if saved["settings"].get(key) != self.settings[key]]
+            raise ValueError(
+                f"The checkpoint {self.path} is of a run with other settings ({', '.join(different) or 'fewer'}). "
+                "Delete it to start anew, or set them back."
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(saved["parts"][name])
+        self.state.global_step, self.state.log_history = saved["step"], saved["log"]
+        print(f"Going on from step {saved['step']} of {self.steps}.")

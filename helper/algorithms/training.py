@@ -1,0 +1,324 @@
+"""Two training loops to read in one sitting: `train_grpo` and `train_ppo`.
+
+Both go round the same way: draw prompts, sample responses, reward them, turn rewards into advantages, update. Rows
+and reward functions are those of TRL's GRPO trainer: a row has a `prompt` (messages) and the columns that the rewards
+ask for.
+Left out on purpose: several devices, schedules, weight decay, vLLM; the library has them.
+"""
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from helper.algorithms.policy_gradient import group_advantages, grpo_loss, kl_estimate
+from helper.algorithms.ppo import (
+    ValueModel,
+    generalised_advantages,
+    ppo_policy_loss,
+    token_rewards,
+    value_loss,
+    whiten,
+)
+from helper.algorithms.responses import (
+    masked_mean,
+    pad_responses,
+    response_log_probabilities,
+    response_logits,
+    token_entropies,
+    token_log_probabilities,
+)
+from helper.algorithms.runs import Run
+from helper.generation import generate_tokens, stop_token_ids
+from helper.live import LiveLog
+
+LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in the library
+
+
+@dataclass
+class Batch:
+    """Sampled responses with their rewards: shapes as in `helper.algorithms.responses`, `rewards` (B,)."""
+
+    ids: torch.Tensor
+    attention_mask: torch.Tensor
+    mask: torch.Tensor
+    rewards: torch.Tensor
+    texts: list[str]
+    cut_off: float  # the share of responses that reached the length limit without an end
+
+    @property
+    def length(self) -> int:
+        return self.mask.shape[1]
+
+    def rows(self, chosen: slice | torch.Tensor) -> "Batch":
+        """The batch with some of its responses only."""
+        return Batch(
+            self.ids[chosen], self.attention_mask[chosen], self.mask[chosen], self.rewards[chosen], self.texts, self.cut_off
+        )
+
+
+def sample_batch(
+    model, tokenizer, rows: list[dict], reward_funcs: list[Callable], group_size: int, max_new_tokens: int,
+    temperature: float = 1.0, reward_weights: list[float] | None = None,
+) -> Batch:  # fmt: skip
+    """Sample `group_size` responses to the prompt of each row, and reward them; the responses of a row stand together.
+
+    The reward of a response is the weighted sum of what the functions pay.
+    """
+    rows = [row for row in rows for _ in range(group_size)]
+    prompts = [
+        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, enable_thinking=False, return_dict=False)
+        for row in rows
+    ]
+    responses = generate_tokens(
+        model, tokenizer, prompts, max_new_tokens, batch_size=len(rows), temperature=temperature, keep_end=True
+    )
+    ends = set(stop_token_ids(model, tokenizer))
+    texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
+    ids, attention_mask, mask = pad_responses(prompts, responses, tokenizer.pad_token_id, model.device)
+    rewards = reward_texts(rows, texts, reward_funcs, reward_weights).to(model.device)
+    cut_off = sum(response[-1] not in ends for response in responses) / len(responses)
+    return Batch(ids, attention_mask, mask, rewards, texts, cut_off)
+
+
+def reward_texts(rows: list[dict], texts: list[str], reward_funcs: list[Callable], weights=None) -> torch.Tensor:
+    """The weighted sum of what the reward functions pay for each text, (B,)."""
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    prompts = columns.pop("prompt")
+    paid = [function(prompts=prompts, completions=completions, **columns) for function in reward_funcs]
+    weights = weights or [1.0] * len(paid)
+    return torch.tensor([sum(w * r for w, r in zip(weights, each)) for each in zip(*paid)], dtype=torch.float32)
+
+
+def train_grpo(
+    model,
+    tokenizer,
+    rows: list[dict],
+    reward_funcs: list[Callable],
+    *,
+    folder: str | Path,
+    steps: int,
+    learning_rate: float,
+    max_new_tokens: int,
+    prompts_per_step: int = 12,
+    group_size: int = 4,
+    temperature: float = 1.0,
+    reward_weights: list[float] | None = None,
+    advantage: Callable = group_advantages,
+    loss_type: str = "dr_grpo",
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    inner_updates: int = 1,
+    beta: float = 0.0,
+    refresh_reference: int | None = None,
+    micro_batch: int = 24,
+    bf16: bool = False,
+    seed: int = 0,
+    charts: bool = True,
+) -> LiveLog:
+    """GRPO (Shao et al. 2024, arXiv 2402.03300, algorithm 1) on `rows`; changes `model`, returns the log.
+
+    `advantage`: (rewards (B,), group_size) -> (B,). `inner_updates` (μ): updates from one batch. `beta`: the weight of
+    the KL penalty, with the model as it is now for a reference, replaced by the policy every `refresh_reference`
+    steps. `micro_batch`: responses in one forward pass; it changes memory and time, not the result.
+    `folder`: for checkpoints (see `Run`, also for the errors).
+    """
+    settings = _plain(locals())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+    reference = copy.deepcopy(model).eval() if beta else None
+    parts = {"model": model, "optimizer": optimizer} | ({"reference": reference} if beta else {})
+    with Run(folder, parts, steps, settings, charts=charts) as run:
+        for step in run:
+            # Sample, and reward. The model as it is now is π_old.
+            drawn = random.Random(f"{seed}-{step}").sample(rows, prompts_per_step)
+            batch = sample_batch(
+                model, tokenizer, drawn, reward_funcs, group_size, max_new_tokens, temperature, reward_weights
+            )
+            advantages = advantage(batch.rewards, group_size)
+            old_logps = _log_probabilities(model, batch, temperature, micro_batch, bf16) if inner_updates > 1 else None
+            ref_logps = _log_probabilities(reference, batch, temperature, micro_batch, bf16) if beta else None
+            sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
+            for _ in range(inner_updates):  # μ updates from the same batch
+                optimizer.zero_grad()
+                for part in _parts(len(advantages), micro_batch):
+                    some, ref = batch.rows(part), ref_logps[part] if beta else None
+                    logps, entropies = _policy(model, some, temperature, bf16)
+                    old = logps.detach() if old_logps is None else old_logps[part]
+                    loss = grpo_loss(
+                        logps, old, advantages[part], some.mask, epsilon=epsilon, epsilon_high=epsilon_high,
+                        beta=beta, ref_logps=ref, loss_type=loss_type, max_length=max_new_tokens,
+                    ) * _share(some, batch, loss_type)  # fmt: skip
+                    loss.backward()
+                    sums["loss"] += loss.item() / inner_updates
+                    weight = some.mask.sum().item() / batch.mask.sum().item() / inner_updates
+                    sums["entropy"] += masked_mean(entropies, some.mask).item() * weight
+                    if beta:
+                        sums["kl"] += masked_mean(kl_estimate(logps.detach(), ref), some.mask).item() * weight
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
+                optimizer.step()
+            if beta and refresh_reference and step % refresh_reference == 0:
+                reference.load_state_dict(model.state_dict())
+            run.log(**sums, grad_norm=norm.item(), **_rewards_log(batch, group_size))
+    return run.live
+
+
+def train_ppo(
+    model,
+    value_model: ValueModel,
+    tokenizer,
+    rows: list[dict],
+    reward_funcs: list[Callable],
+    *,
+    folder: str | Path,
+    steps: int,
+    learning_rate: float,
+    value_learning_rate: float,
+    max_new_tokens: int,
+    responses_per_step: int = 48,
+    temperature: float = 1.0,
+    reward_weights: list[float] | None = None,
+    beta: float = 0.0,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+    epsilon: float = 0.2,
+    value_clip: float | None = 0.2,
+    value_coefficient: float = 0.1,
+    epochs: int = 4,
+    micro_batch: int = 24,
+    bf16: bool = False,
+    seed: int = 0,
+    charts: bool = True,
+) -> LiveLog:
+    """PPO (Schulman et al. 2017, arXiv 1707.06347) on `rows`; changes `model` and `value_model`, returns the log.
+
+    One response a prompt. `beta`: the weight of the KL penalty within the rewards, against the model as it is now.
+    The batch is gone through `epochs` times, in parts of `micro_batch` responses, an update for each part. A
+    `value_model` built on `model.model` shares its layers; `value_coefficient` weighs its loss then.
+    `folder`: for checkpoints (see `Run`, also for the errors).
+    """
+    settings = _plain(locals())
+    own = {id(weight) for weight in model.parameters()}
+    critic = [weight for weight in value_model.parameters() if id(weight) not in own]
+    groups = [{"params": list(model.parameters()), "lr": learning_rate}, {"params": critic, "lr": value_learning_rate}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    reference = copy.deepcopy(model).eval() if beta else None
+    parts = {"model": model, "value_model": value_model, "optimizer": optimizer} | ({"reference": reference} if beta else {})
+    with Run(folder, parts, steps, settings, charts=charts) as run:
+        for step in run:
+            # Sample, and reward. The model as it is now is π_old, and its values are the baseline.
+            drawn = random.Random(f"{seed}-{step}").sample(rows, responses_per_step)
+            batch = sample_batch(model, tokenizer, drawn, reward_funcs, 1, max_new_tokens, temperature, reward_weights)
+            old_logps = _log_probabilities(model, batch, temperature, micro_batch, bf16)
+            ref_logps = _log_probabilities(reference, batch, temperature, micro_batch, bf16) if beta else old_logps
+            old_values = _values(value_model, batch, micro_batch, bf16)
+            rewards = token_rewards(batch.rewards, old_logps, ref_logps, batch.mask, beta)
+            advantages, returns = generalised_advantages(rewards, old_values, batch.mask, gamma, lam)
+            advantages = whiten(advantages, batch.mask)
+            sums = dict.fromkeys(("loss", "value_loss", "entropy", "clipped"), 0.0)
+            for part in [part for _ in range(epochs) for part in _shuffled_parts(len(rewards), micro_batch)]:
+                some = batch.rows(part)
+                logps, entropies = _policy(model, some, temperature, bf16)
+                with _autocast(model, bf16):
+                    values = value_model(some.ids, some.attention_mask, some.length)
+                policy_loss = ppo_policy_loss(logps, old_logps[part], advantages[part], some.mask, epsilon)
+                error = value_loss(values, old_values[part], returns[part], some.mask, value_clip)
+                optimizer.zero_grad()
+                (policy_loss + value_coefficient * error).backward()
+                norm = torch.nn.utils.clip_grad_norm_([w for group in groups for w in group["params"]], LARGEST_NORM)
+                optimizer.step()
+                outside = ((logps - old_logps[part]).exp() - 1).abs() > epsilon
+                seen = (policy_loss, error, masked_mean(entropies, some.mask), masked_mean(outside.float(), some.mask))
+                sums = {name: total + value.item() for (name, total), value in zip(sums.items(), seen)}
+            updates = epochs * len(_parts(len(rewards), micro_batch))
+            run.log(
+                **{name: total / updates for name, total in sums.items()},
+                grad_norm=norm.item(),
+                explained_variance=_explained(old_values, returns, batch.mask),
+                kl=masked_mean(old_logps - ref_logps, batch.mask).item(),
+                **_rewards_log(batch),
+            )
+    return run.live
+
+
+def _policy(model, batch: Batch, temperature: float, bf16: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities, with gradient, and entropies of the response tokens, each (B, R)."""
+    with _autocast(model, bf16):
+        logits = response_logits(model, batch.ids, batch.attention_mask, batch.length) / temperature
+    with torch.no_grad():
+        entropies = token_entropies(logits)
+    return token_log_probabilities(logits, batch.ids[:, -batch.length :]), entropies
+
+
+@torch.no_grad()
+def _log_probabilities(model, batch: Batch, temperature: float, micro_batch: int, bf16: bool) -> torch.Tensor:
+    with _autocast(model, bf16):
+        return torch.cat([
+            response_log_probabilities(model, batch.ids[part], batch.attention_mask[part], batch.length, temperature)
+            for part in _parts(len(batch.ids), micro_batch)
+        ])  # fmt: skip
+
+
+@torch.no_grad()
+def _values(value_model: ValueModel, batch: Batch, micro_batch: int, bf16: bool) -> torch.Tensor:
+    with _autocast(value_model.backbone, bf16):
+        parts = _parts(len(batch.ids), micro_batch)
+        return torch.cat([value_model(batch.ids[part], batch.attention_mask[part], batch.length) for part in parts])
+
+
+def _autocast(model, bf16: bool):
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+
+
+def _parts(number: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, number)) for start in range(0, number, size)]
+
+
+def _shuffled_parts(number: int, size: int) -> list[torch.Tensor]:
+    return list(torch.randperm(number).split(size))
+
+
+def _share(part: Batch, batch: Batch, loss_type: str) -> float:
+    """What a part's own average counts for in the average over the batch."""
+    if loss_type == "dapo":
+        return (part.mask.sum() / batch.mask.sum()).item()
+    return len(part.ids) / len(batch.ids)
+
+
+def _rewards_log(batch: Batch, group_size: int = 0) -> dict[str, float]:
+    """The numbers that the library logs, under its names."""
+    numbers = {
+        "reward": batch.rewards.mean().item(),
+        "completions/mean_length": batch.mask.sum(1).mean().item(),
+        "completions/clipped_ratio": batch.cut_off,
+        "tokens": batch.mask.sum().item(),
+    }
+    if group_size:
+        numbers["frac_reward_zero_std"] = (batch.rewards.view(-1, group_size).std(1) < 1e-6).float().mean().item()
+    return numbers
+
+
+def _explained(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
+    """The share of the returns' variance that the values explain: 1 perfect, 0 no better than a constant."""
+    error = returns - values
+    spread = masked_mean((returns - masked_mean(returns, mask)).square(), mask)
+    left = masked_mean((error - masked_mean(error, mask)).square(), mask)
+    return (1 - left / spread.clamp(min=1e-8)).item()
+
+
+def _plain(arguments: dict) -> dict:
+    """Of a function's arguments those that say what a run is, as plain values: a function by its name."""
+    plain = {"rows": len(arguments["rows"]), "rewards": [_name(function) for function in arguments["reward_funcs"]]}
+    for key, value in arguments.items():
+        if callable(value) and not isinstance(value, torch.nn.Module):
+            plain[key] = _name(value)
+        elif value is None or isinstance(value, int | float | str | list) and key not in ("rows", "reward_funcs"):
+            plain[key] = value
+    return {key: plain[key] for key in plain if key not in ("folder", "charts", "tokenizer")}
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", None) or getattr(getattr(function, "func", None), "__name__", "function")
