@@ -6,8 +6,11 @@
     python -m factory.record --only learning_rates    short SFT runs of `sprout-base`, alike but for the learning rate:
         the loss of each, its held-out score and some answers. For the explorer of lesson 02.
         Writes `data/recorded/learning_rates.json`.
+    python -m factory.record --only grpo_from_scratch    lesson 05: GRPO of our own against the library's, several
+        seeds, and shorter runs with one thing changed each. Writes `data/recorded/05_grpo_from_scratch.json`.
 
-Left out on purpose: seconds and memory, which say more about the machine's load than about the method.
+Left out on purpose: seconds and memory, which say more about the machine's load than about the method (lesson 05
+compares two loops, and records theirs).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from trl import SFTConfig, SFTTrainer
 
 from factory import stages
 from factory.build import ROOT
+from factory.from_scratch import record_grpo_from_scratch
 from helper import (
     evaluate,
     generate_responses,
@@ -122,13 +126,15 @@ def write(record: dict, path: Path) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("random_rewards", "learning_rates"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the random rewards")
+    parser.add_argument("--only", choices=("random_rewards", "learning_rates", "grpo_from_scratch"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the random rewards and of GRPO")
     options = parser.parse_args()
-    if options.only != "learning_rates":
+    if options.only in (None, "random_rewards"):
         record_random_rewards(options.seeds)
-    if options.only != "random_rewards":
+    if options.only in (None, "learning_rates"):
         record_learning_rates()
+    if options.only in (None, "grpo_from_scratch"):
+        record_grpo_from_scratch(options.seeds, RECORDED / "05_grpo_from_scratch.json", write)
 
 
 if __name__ == "__main__":

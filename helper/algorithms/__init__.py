@@ -31,21 +31,30 @@ from helper.algorithms.responses import (
     token_entropies,
     token_log_probabilities,
 )
-from helper.algorithms.runs import Run
-from helper.algorithms.training import Batch, reward_texts, sample_batch, train_grpo, train_ppo
+from helper.algorithms.reward_models import (
+    conversation_ids,
+    learned_reward,
+    score_conversations,
+    train_reward_model,
+)
+from helper.algorithms.runs import Run, autocast
+from helper.algorithms.training import Batch, reward_texts, sample_batch, train_grpo, train_ppo, train_sft
 
 __all__ = [
     "Batch",
     "Run",
     "ValueModel",
+    "autocast",
     "average",
     "bradley_terry_loss",
     "clipped_surrogate",
+    "conversation_ids",
     "dpo_loss",
     "generalised_advantages",
     "group_advantages",
     "grpo_loss",
     "kl_estimate",
+    "learned_reward",
     "leave_one_out_advantages",
     "masked_mean",
     "pad_responses",
@@ -55,6 +64,7 @@ __all__ = [
     "response_logits",
     "reward_texts",
     "sample_batch",
+    "score_conversations",
     "sequence_log_probabilities",
     "sft_loss",
     "token_entropies",
@@ -62,6 +72,8 @@ __all__ = [
     "token_rewards",
     "train_grpo",
     "train_ppo",
+    "train_reward_model",
+    "train_sft",
     "value_loss",
     "whiten",
 ]

@@ -6,10 +6,11 @@ Left out on purpose: what the trainers' checkpoints have beyond that (`helper.ch
 schedule, data order.
 """
 
+import ctypes
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from helper.live import LiveLog
 from helper.models import set_seed
 
 FILE = "run.pt"
+LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in the library
 
 
 class Run:
@@ -80,6 +82,7 @@ class Run:
             if row["step"] == step:
                 self._tell("on_log", logs={key: value for key, value in row.items() if key != "step"})
         self.live.on_step_end(self._args, self.state, TrainerControl())
+        give_back_memory()
         if step < self.steps and (stopping or step % self.save_every == 0):
             self._save()
         if stopping and step < self.steps:
@@ -114,3 +117,14 @@ class Run:
             part.load_state_dict(saved["parts"][name])
         self.state.global_step, self.state.log_history = saved["step"], saved["log"]
         print(f"Going on from step {saved['step']} of {self.steps}.")
+
+
+def autocast(model, bf16: bool):
+    """bfloat16 for what may be in it, on the model's device, while the block lasts; nothing without `bf16`."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+
+
+def give_back_memory() -> None:
+    """Hand freed memory back to the system. Batches of ever new shapes leave holes that glibc would keep."""
+    with suppress(OSError, AttributeError):  # not Linux, or another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,8 +1,8 @@
-"""Two training loops to read in one sitting: `train_grpo` and `train_ppo`.
+"""Training loops to read in one sitting: `train_sft`, `train_grpo` and `train_ppo`.
 
-Both go round the same way: draw prompts, sample responses, reward them, turn rewards into advantages, update. Rows
-and reward functions are those of TRL's GRPO trainer: a row has a `prompt` (messages) and the columns that the rewards
-ask for.
+The last two go round the same way: draw prompts, sample responses, reward them, turn rewards into advantages, update.
+Rows and reward functions are those of TRL's trainers: a row has a `prompt` (messages), for SFT a `completion`
+(messages) and for RL the columns that the rewards ask for.
 Left out on purpose: several devices, schedules, weight decay, vLLM; the library has them.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from helper.algorithms.losses import sft_loss
 from helper.algorithms.policy_gradient import group_advantages, grpo_loss, kl_estimate
 from helper.algorithms.ppo import (
     ValueModel,
@@ -31,11 +32,9 @@ from helper.algorithms.responses import (
     token_entropies,
     token_log_probabilities,
 )
-from helper.algorithms.runs import Run
+from helper.algorithms.runs import LARGEST_NORM, Run, autocast
 from helper.generation import generate_tokens, stop_token_ids
 from helper.live import LiveLog
-
-LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in the library
 
 
 @dataclass
@@ -69,10 +68,7 @@ def sample_batch(
     The reward of a response is the weighted sum of what the functions pay.
     """
     rows = [row for row in rows for _ in range(group_size)]
-    prompts = [
-        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, enable_thinking=False, return_dict=False)
-        for row in rows
-    ]
+    prompts = [_prompt_ids(tokenizer, row) for row in rows]
     responses = generate_tokens(
         model, tokenizer, prompts, max_new_tokens, batch_size=len(rows), temperature=temperature, keep_end=True
     )
@@ -92,6 +88,37 @@ def reward_texts(rows: list[dict], texts: list[str], reward_funcs: list[Callable
     paid = [function(prompts=prompts, completions=completions, **columns) for function in reward_funcs]
     weights = weights or [1.0] * len(paid)
     return torch.tensor([sum(w * r for w, r in zip(weights, each)) for each in zip(*paid)], dtype=torch.float32)
+
+
+def train_sft(
+    model, tokenizer, rows: list[dict], *, folder: str | Path, steps: int, learning_rate: float, batch_size: int = 16,
+    bf16: bool = False, seed: int = 0, charts: bool = True,
+) -> LiveLog:  # fmt: skip
+    """SFT on `rows`, going through them in a new order each time; changes `model`, returns the log.
+
+    `folder`: for checkpoints (see `Run`, also for the errors).
+    """
+    settings = _plain(locals())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+    with Run(folder, {"model": model, "optimizer": optimizer}, steps, settings, charts=charts) as run:
+        for step in run:
+            start = (step - 1) * batch_size
+            drawn = [rows[_place(i, len(rows), seed)] for i in range(start, start + batch_size)]
+            prompts = [_prompt_ids(tokenizer, row) for row in drawn]
+            wholes = [
+                tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], return_dict=False) for row in drawn
+            ]
+            answers = [whole[len(prompt) :] for prompt, whole in zip(prompts, wholes)]
+            ids, attention_mask, mask = pad_responses(prompts, answers, tokenizer.pad_token_id, model.device)
+            with autocast(model, bf16):
+                logps = response_log_probabilities(model, ids, attention_mask, mask.shape[1])
+            loss = sft_loss(logps, mask)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
+            optimizer.step()
+            run.log(loss=loss.item(), grad_norm=norm.item())
+    return run.live
 
 
 def train_grpo(
@@ -114,17 +141,22 @@ def train_grpo(
     epsilon_high: float | None = None,
     inner_updates: int = 1,
     beta: float = 0.0,
+    kl_in_reward: bool = False,
     refresh_reference: int | None = None,
-    micro_batch: int = 24,
+    oversample: int = 1,
+    micro_batch: int = 12,
     bf16: bool = False,
     seed: int = 0,
     charts: bool = True,
 ) -> LiveLog:
     """GRPO (Shao et al. 2024, arXiv 2402.03300, algorithm 1) on `rows`; changes `model`, returns the log.
 
-    `advantage`: (rewards (B,), group_size) -> (B,). `inner_updates` (μ): updates from one batch. `beta`: the weight of
-    the KL penalty, with the model as it is now for a reference, replaced by the policy every `refresh_reference`
-    steps. `micro_batch`: responses in one forward pass; it changes memory and time, not the result.
+    `advantage`: (rewards (B,), group_size) -> (B,). `inner_updates` (μ): updates from one batch.
+    `beta`: the weight of the KL penalty, with the model as it is now for a reference, replaced by the policy every
+    `refresh_reference` steps; in the loss (k3), or with `kl_in_reward` taken from a response's reward (k1, summed).
+    `oversample`: sample that many times the prompts, and train on groups with spread only, `prompts_per_step` at most
+    (dynamic sampling: DAPO, arXiv 2503.14476, section 3.2).
+    `micro_batch`: responses in one forward pass; it changes memory and time, not the result.
     `folder`: for checkpoints (see `Run`, also for the errors).
     """
     settings = _plain(locals())
@@ -134,13 +166,18 @@ def train_grpo(
     with Run(folder, parts, steps, settings, charts=charts) as run:
         for step in run:
             # Sample, and reward. The model as it is now is π_old.
-            drawn = random.Random(f"{seed}-{step}").sample(rows, prompts_per_step)
-            batch = sample_batch(
+            drawn = random.Random(f"{seed}-{step}").sample(rows, prompts_per_step * oversample)
+            sampled = sample_batch(
                 model, tokenizer, drawn, reward_funcs, group_size, max_new_tokens, temperature, reward_weights
             )
-            advantages = advantage(batch.rewards, group_size)
-            old_logps = _log_probabilities(model, batch, temperature, micro_batch, bf16) if inner_updates > 1 else None
+            batch = sampled if oversample == 1 else _with_spread(sampled, group_size, prompts_per_step)
+            needs_old = inner_updates > 1 or kl_in_reward
+            old_logps = _log_probabilities(model, batch, temperature, micro_batch, bf16) if needs_old else None
             ref_logps = _log_probabilities(reference, batch, temperature, micro_batch, bf16) if beta else None
+            rewards = batch.rewards
+            if kl_in_reward:
+                rewards = rewards - beta * (kl_estimate(old_logps, ref_logps, "k1") * batch.mask).sum(1)
+            advantages = advantage(rewards, group_size)
             sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
             for _ in range(inner_updates):  # μ updates from the same batch
                 optimizer.zero_grad()
@@ -150,7 +187,7 @@ def train_grpo(
                     old = logps.detach() if old_logps is None else old_logps[part]
                     loss = grpo_loss(
                         logps, old, advantages[part], some.mask, epsilon=epsilon, epsilon_high=epsilon_high,
-                        beta=beta, ref_logps=ref, loss_type=loss_type, max_length=max_new_tokens,
+                        beta=0.0 if kl_in_reward else beta, ref_logps=ref, loss_type=loss_type, max_length=max_new_tokens,
                     ) * _share(some, batch, loss_type)  # fmt: skip
                     loss.backward()
                     sums["loss"] += loss.item() / inner_updates
@@ -162,7 +199,7 @@ def train_grpo(
                 optimizer.step()
             if beta and refresh_reference and step % refresh_reference == 0:
                 reference.load_state_dict(model.state_dict())
-            run.log(**sums, grad_norm=norm.item(), **_rewards_log(batch, group_size))
+            run.log(**sums, grad_norm=norm.item(), **_rewards_log(sampled, group_size))
     return run.live
 
 
@@ -188,7 +225,7 @@ def train_ppo(
     value_clip: float | None = 0.2,
     value_coefficient: float = 0.1,
     epochs: int = 4,
-    micro_batch: int = 24,
+    micro_batch: int = 12,
     bf16: bool = False,
     seed: int = 0,
     charts: bool = True,
@@ -222,7 +259,7 @@ def train_ppo(
             for part in [part for _ in range(epochs) for part in _shuffled_parts(len(rewards), micro_batch)]:
                 some = batch.rows(part)
                 logps, entropies = _policy(model, some, temperature, bf16)
-                with _autocast(model, bf16):
+                with autocast(model, bf16):
                     values = value_model(some.ids, some.attention_mask, some.length)
                 policy_loss = ppo_policy_loss(logps, old_logps[part], advantages[part], some.mask, epsilon)
                 error = value_loss(values, old_values[part], returns[part], some.mask, value_clip)
@@ -246,7 +283,7 @@ def train_ppo(
 
 def _policy(model, batch: Batch, temperature: float, bf16: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities, with gradient, and entropies of the response tokens, each (B, R)."""
-    with _autocast(model, bf16):
+    with autocast(model, bf16):
         logits = response_logits(model, batch.ids, batch.attention_mask, batch.length) / temperature
     with torch.no_grad():
         entropies = token_entropies(logits)
@@ -255,7 +292,7 @@ def _policy(model, batch: Batch, temperature: float, bf16: bool) -> tuple[torch.
 
 @torch.no_grad()
 def _log_probabilities(model, batch: Batch, temperature: float, micro_batch: int, bf16: bool) -> torch.Tensor:
-    with _autocast(model, bf16):
+    with autocast(model, bf16):
         return torch.cat([
             response_log_probabilities(model, batch.ids[part], batch.attention_mask[part], batch.length, temperature)
             for part in _parts(len(batch.ids), micro_batch)
@@ -264,17 +301,31 @@ def _log_probabilities(model, batch: Batch, temperature: float, micro_batch: int
 
 @torch.no_grad()
 def _values(value_model: ValueModel, batch: Batch, micro_batch: int, bf16: bool) -> torch.Tensor:
-    with _autocast(value_model.backbone, bf16):
+    with autocast(value_model.backbone, bf16):
         parts = _parts(len(batch.ids), micro_batch)
         return torch.cat([value_model(batch.ids[part], batch.attention_mask[part], batch.length) for part in parts])
 
 
-def _autocast(model, bf16: bool):
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+def _prompt_ids(tokenizer, row: dict) -> list[int]:
+    return tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, enable_thinking=False, return_dict=False)
+
+
+def _place(i: int, rows: int, seed: int) -> int:
+    """The i-th row of an endless walk through all rows, in a new order each round."""
+    order = list(range(rows))
+    random.Random(f"{seed}-{i // rows}").shuffle(order)
+    return order[i % rows]
 
 
 def _parts(number: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, number)) for start in range(0, number, size)]
+
+
+def _with_spread(batch: Batch, group_size: int, groups: int) -> Batch:
+    """The first `groups` groups whose rewards differ; the batch as it is where there is none."""
+    differ = batch.rewards.view(-1, group_size).std(1) > 1e-6
+    chosen = differ.repeat_interleave(group_size).nonzero().flatten()[: groups * group_size]
+    return batch.rows(chosen) if len(chosen) else batch
 
 
 def _shuffled_parts(number: int, size: int) -> list[torch.Tensor]:
@@ -311,7 +362,7 @@ def _explained(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) 
 
 def _plain(arguments: dict) -> dict:
     """Of a function's arguments those that say what a run is, as plain values: a function by its name."""
-    plain = {"rows": len(arguments["rows"]), "rewards": [_name(function) for function in arguments["reward_funcs"]]}
+    plain = {"rows": len(arguments["rows"]), "rewards": [_name(function) for function in arguments.get("reward_funcs", [])]}
     for key, value in arguments.items():
         if callable(value) and not isinstance(value, torch.nn.Module):
             plain[key] = _name(value)

@@ -1,0 +1,194 @@
+"""The runs of lesson 05 that are too long for it: GRPO of our own against the library's, and one thing changed a run.
+
+    python -m factory.record --only grpo_from_scratch
+
+Every run begins with the warm-up of the lesson: the model's own right answers, put into tags. The settings are the
+lesson's own; `tests/test_factory.py` holds the two together.
+Left out on purpose: a search over settings. Each change stands alone, with one seed, against runs of several seeds.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
+from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from factory.build import ROOT
+from factory.stages import quiet_settings
+from helper import (
+    answers_match,
+    extract_boxed,
+    extract_gold,
+    generate_responses,
+    load_course_dataset,
+    load_model_and_tokenizer,
+    load_suite,
+    set_seed,
+    skip_masked_positions,
+)
+from helper.algorithms import group_advantages, leave_one_out_advantages, train_grpo, train_sft
+from helper.models import bf16_is_fast
+from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
+
+FOLDER = ROOT / "runs" / "from_scratch"
+REWARDS = [tagged_reward, tag_format_reward]
+LONGEST = 110  # tokens an answer may have
+WARM_UP = {"steps": 40, "learning_rate": 1e-3, "batch_size": 16}
+WARM_UP_PROBLEMS = 600
+GRPO = {
+    "steps": 70, "learning_rate": 3e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
+    "temperature": 1.0, "advantage": partial(group_advantages, scale="none"), "loss_type": "dr_grpo",
+}  # fmt: skip
+SHORT = 30  # steps of a run with one thing changed
+
+
+def batch_mean_advantages(rewards, group_size):
+    """REINFORCE with the mean of the whole batch for a baseline, (B,) -> (B,)."""
+    return rewards - rewards.mean()
+
+
+CHANGES: dict[str, dict] = {
+    "as in the lesson": {},
+    "divided by the group's std": {"advantage": group_advantages},
+    "mean over each response (length normaliser)": {"loss_type": "grpo"},
+    "both: GRPO as first published": {"advantage": group_advantages, "loss_type": "grpo"},
+    "mean over all tokens (DAPO)": {"loss_type": "dapo"},
+    "2 samples a prompt, 24 prompts": {"group_size": 2, "prompts_per_step": 24},
+    "8 samples a prompt, 6 prompts": {"group_size": 8, "prompts_per_step": 6},
+    "dynamic sampling, twice the samples": {"oversample": 2},
+    "KL in the loss, beta 0.04": {"beta": 0.04},
+    "KL in the reward, beta 0.04": {"beta": 0.04, "kl_in_reward": True},
+    "KL in the loss, reference renewed every 10 steps": {"beta": 0.04, "refresh_reference": 10},
+    "4 updates a batch, clip 0.2": {"inner_updates": 4},
+    "4 updates a batch, clip 0.2 and 0.28 (clip-higher)": {"inner_updates": 4, "epsilon_high": 0.28},
+    "4 updates a batch, no clip": {"inner_updates": 4, "epsilon": 1e9, "epsilon_high": 1e9},
+    "RLOO": {"advantage": leave_one_out_advantages},
+    "REINFORCE, mean of the batch": {"advantage": batch_mean_advantages},
+    "learning rate 1e-3": {"learning_rate": 1e-3},
+}
+
+
+def into_tags(answer: str) -> str:
+    r"""A boxed answer of Sprout, "lines\n\boxed{72}", in the four tags."""
+    *lines, _ = answer.strip().split("\n")
+    return "<reasoning>\n" + "\n".join(lines) + f"\n</reasoning>\n<answer>{extract_boxed(answer)}</answer>"
+
+
+def warmed_up(seed: int) -> tuple:
+    """`sprout-instruct` after the warm-up, its tokenizer, the rows for GRPO, and its score; made once a seed."""
+    model, *rest = _warm_up(seed)
+    return copy.deepcopy(model), *rest
+
+
+@cache
+def _warm_up(seed: int) -> tuple:
+    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
+    model.float()
+    rows = [
+        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
+        for row in load_course_dataset("sprout-maths")
+    ]
+    set_seed(seed)
+    questions = [row["prompt"][0]["content"] for row in rows[:WARM_UP_PROBLEMS]]
+    own = generate_responses(model, tokenizer, questions, max_new_tokens=72, temperature=1.0)
+    tagged = [
+        {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": into_tags(answer)}]}
+        for row, answer in zip(rows, own)
+        if "\n" in answer and answers_match(extract_boxed(answer), row["ground_truth"])
+    ]
+    folder = fresh("warm_up")
+    train_sft(model, tokenizer, tagged, folder=folder, **WARM_UP, bf16=bf16_is_fast(), seed=seed, charts=False)
+    model.trained_steps = 0
+    return model, tokenizer, rows, score(model, tokenizer)
+
+
+def score(model, tokenizer, limit: int = 500) -> dict:
+    """Held-out word problems: n, the share right, and the share with all four tags once."""
+    problems = load_suite("word_problems")[:limit]
+    texts = generate_responses(model, tokenizer, [row["question"] for row in problems], max_new_tokens=LONGEST)
+    right = [answers_match(tagged_answer(text), str(row["value"])) for text, row in zip(texts, problems)]
+    tagged = [all(text.count(tag) == 1 for tag in TAGS) for text in texts]
+    n = len(problems)
+    return {"n": n, "right": sum(right) / n, "format": sum(tagged) / n}
+
+
+def own_run(seed: int, **changes) -> dict:
+    """Train with `train_grpo`; scores before and after, seconds of training, sampled tokens."""
+    model, tokenizer, rows, before = warmed_up(seed)
+    settings, start = GRPO | changes | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}, time.perf_counter()
+    log = train_grpo(model, tokenizer, rows, REWARDS, folder=fresh("own"), **settings).table()
+    seconds, tokens = time.perf_counter() - start, log["tokens"].sum()
+    return summary(before, score(model, tokenizer), seconds, int(tokens)) | {"reward": curve(log["reward"])}
+
+
+def library_run(seed: int) -> dict:
+    """The same with the library's trainer: as many samples, the same settings."""
+    model, tokenizer, rows, before = warmed_up(seed)
+    size = GRPO["prompts_per_step"] * GRPO["group_size"]
+    skip_masked_positions()
+    args = GRPOConfig(
+        learning_rate=GRPO["learning_rate"], max_steps=GRPO["steps"], per_device_train_batch_size=12,
+        gradient_accumulation_steps=size // 12, num_generations=GRPO["group_size"], lr_scheduler_type="constant",
+        max_completion_length=LONGEST, temperature=GRPO["temperature"], beta=0.0, loss_type="dr_grpo",
+        scale_rewards="none", logging_steps=1, **quiet_settings(fresh("library"), seed),
+    )  # fmt: skip
+    trainer = GRPOTrainer(
+        model=model, reward_funcs=REWARDS, args=args, processing_class=tokenizer, train_dataset=Dataset.from_list(rows)
+    )
+    trainer.remove_callback(PrinterCallback)
+    start = time.perf_counter()
+    trainer.train()
+    seconds, log = time.perf_counter() - start, [row for row in trainer.state.log_history if "reward" in row]
+    tokens = sum(float(row["completions/mean_length"]) * size for row in log)
+    model.eval()
+    rewards = curve(row["reward"] for row in log)
+    return summary(before, score(model, tokenizer), seconds, round(tokens)) | {"reward": rewards}
+
+
+def summary(before: dict, after: dict, seconds: float, tokens: int) -> dict:
+    """One row of the record."""
+    return {
+        "n": before["n"], "before": before["right"], "after": after["right"], "format_before": before["format"],
+        "format_after": after["format"], "seconds": round(seconds, 1), "tokens": tokens,
+    }  # fmt: skip
+
+
+def curve(rewards) -> list[float]:
+    """The reward of each step, rounded."""
+    return [round(float(reward), 3) for reward in rewards]
+
+
+def fresh(name: str) -> Path:
+    """An empty folder for a run."""
+    shutil.rmtree(FOLDER / name, ignore_errors=True)
+    return FOLDER / name
+
+
+def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable, only: list[str] | None = None) -> None:
+    """All runs, written after each one: ours and the library's for each seed, then the changes with the first seed."""
+    command = f"python -m factory.record --only grpo_from_scratch --seeds {' '.join(map(str, seeds))}"
+    record = {"command": command, "settings": plain(GRPO), "short": SHORT, "runs": [], "changes": []}
+    for seed in seeds:
+        for loop, run in (("ours", own_run), ("library", library_run)):
+            record["runs"].append({"loop": loop, "seed": seed, **run(seed)})
+            print({**record["runs"][-1], "reward": "..."}, flush=True)
+            write(record, path)
+    for name in only or CHANGES:
+        more = seeds if name == "as in the lesson" else seeds[:1]
+        for seed in more:
+            record["changes"].append({"change": name, "seed": seed, **own_run(seed, steps=SHORT, **CHANGES[name])})
+            print({**record["changes"][-1], "reward": "..."}, flush=True)
+            write(record, path)
+
+
+def plain(settings: dict) -> dict:
+    """The settings for a JSON file: a function by its name."""
+    simple = {key: value for key, value in settings.items() if isinstance(value, int | float | str)}
+    return simple | {"advantage": "group_advantages, scale none"}
