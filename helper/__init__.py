@@ -71,6 +71,9 @@ from helper.rewards import (
     hackable_reward,
     random_reward,
     reward_func,
+    tag_format_reward,
+    tagged_answer,
+    tagged_reward,
 )
 from helper.validation import validate_completions, validate_messages, validate_preferences, validate_problems
 from helper.widgets import (
@@ -154,6 +157,9 @@ __all__ = [
     "show_figure",
     "show_side_by_side",
     "skip_masked_positions",
+    "tag_format_reward",
+    "tagged_answer",
+    "tagged_reward",
     "test_model_with_questions",
     "to_alpaca",
     "to_sharegpt",

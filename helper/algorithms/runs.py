@@ -82,7 +82,8 @@ class Run:
             if row["step"] == step:
                 self._tell("on_log", logs={key: value for key, value in row.items() if key != "step"})
         self.live.on_step_end(self._args, self.state, TrainerControl())
-        give_back_memory()
+        if step % 10 == 0:  # it takes a second or two
+            give_back_memory()
         if step < self.steps and (stopping or step % self.save_every == 0):
             self._save()
         if stopping and step < self.steps:
