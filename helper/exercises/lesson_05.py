@@ -4,6 +4,7 @@ Left out on purpose: models and tokenizers. Log-probabilities, token ids and rew
 dynamic sampling has problems whose chance of being solved does not change.
 """
 
+import functools
 import math
 import random
 from collections.abc import Callable
@@ -400,7 +401,7 @@ def check_structured_reward(function) -> str:
     _judge_samples(function, TAGGED, wrong, ground_truth=["72"] * len(TAGGED))
     samples = [("<answer>3</answer>", 2.4, "each completion has its own answer"), ("<answer>3</answer>", 0.4, "the same")]
     _judge_samples(function, samples, {}, ground_truth=["3", "4"])
-    return "2.8 at most. The form alone is worth 0.8, so it is learned first; being right is worth more."
+    return "2.8 at most. The form alone is worth 0.8, a first step; being right is worth more."
 
 
 def careless_reward(text: str, truth: str) -> float:
@@ -419,8 +420,8 @@ def check_careless_cheat(text) -> str:
     paid = min(careless_reward(text, truth) for truth in truths)
     careful = min(tagged_reward([text], [truth])[0] for truth in truths) + tag_format_reward([text])[0]
     said = f"careless_reward pays at least {paid:.1f}, the careful one {careful:.1f}."
-    if paid >= 10:
-        return f"{said} A policy finds this within a few steps, because one tag more always pays."
+    if paid > 10 - 1e-6:
+        return f"{said} One tag more always pays: a slope that a policy can follow."
     if not any(tag in text for tag in TAGS):
         raise Wrong(f"{said} There is no tag in your text, and tags are what is paid.")
     raise Wrong(f"{said} An honest right answer earns 2.8; 10 was asked for. How often does it pay for one tag?")
@@ -499,7 +500,7 @@ def run_dynamic_sampling(fill_batch: Callable, seed: int = 0) -> dict[str, float
     60 problems, shuffled anew for each step. `draw(problem)` samples a group: 4 rewards of 0.0 or 1.0. `memory` is a
     dict that is empty at first and then stays yours. The batch is {problem: rewards}, `wanted` = 8 groups with spread.
     Returns the samples a step (4 for each call of `draw`) and the number of different problems in the batches.
-    Raises ValueError, in words, for a batch that cannot be used.
+    Raises Wrong, in words, for a batch that cannot be used.
     """
     rates, chance, memory, used, groups = _solve_rates(seed), random.Random(f"samples {seed}"), {}, set(), 0
     for step in range(STEPS):
@@ -524,14 +525,14 @@ def run_dynamic_sampling(fill_batch: Callable, seed: int = 0) -> dict[str, float
 
 def _judge_batch(batch, drawn: list[tuple]) -> None:
     if not isinstance(batch, dict):
-        raise ValueError(f"a dict was wanted, {{problem: rewards}}; {show(batch)} came back")
+        raise Wrong(f"The batch: a dict was wanted, {{problem: rewards}}; {show(batch)} came back.")
     for problem, rewards in batch.items():
         if not isinstance(rewards, (list, tuple)) or (problem, tuple(rewards)) not in drawn:
-            raise ValueError(f"{show(problem)}: {show(rewards, 0)} is no group that was drawn for this problem")
+            raise Wrong(f"The batch: {show(rewards, 0)} is no group that was drawn for the problem {show(problem)}.")
         if not has_spread(rewards):
-            raise ValueError(f"the group {show(rewards, 0)} has no spread: its advantages are all 0")
+            raise Wrong(f"The batch: the group {show(rewards, 0)} has no spread: its advantages are all 0.")
     if len(batch) != WANTED:
-        raise ValueError(f"{len(batch)} groups are in the batch; {WANTED} were wanted, so that all steps are alike")
+        raise Wrong(f"The batch: {len(batch)} groups; {WANTED} were wanted, so that all steps are alike.")
 
 
 def _fill(order: Callable) -> Callable:
@@ -557,7 +558,7 @@ def check_fill_batch(function) -> str:
     shares, told = [], ""
     for seed in (11, 12, 13):
         rates = _solve_rates(seed)
-        yours = call(lambda seed=seed: run_dynamic_sampling(function, seed), "a step", ())
+        yours = run_dynamic_sampling(lambda *given: call(functools.partial(function, *given), "a step", ()), seed)
         plain = run_dynamic_sampling(_fill(lambda problem: 0), seed)["samples a step"]
         known = run_dynamic_sampling(_fill(lambda problem, rates=rates: abs(rates[problem] - 0.5)), seed)["samples a step"]
         shares.append(yours["samples a step"] / plain)

@@ -324,7 +324,7 @@ def check_critic_claims(claims: dict) -> str:
     still = sum(said is None for said in claims.values())
     if still:
         raise NotStarted(f"Right so far; {still} not started.")
-    return "Four models, and each has one thing to say; most confusion about PPO is one of them taken for another."
+    return "Four models: two are trained, and each has one thing to say."
 
 
 # 6. The value loss
@@ -484,7 +484,7 @@ def check_audit(function, shortcut: str | None = None) -> str:
     if shortcut != "words":
         raise Wrong(f"{said} That is about the {overall:.0%} of all pairs. Where do the two lie far apart?")
     return (
-        f"{said} One accuracy for all pairs, {overall:.0%}, hides it. PPO would not: it would write longer answers "
+        f"{said} One accuracy for all pairs, {overall:.0%}, hides it. PPO would find it, by writing longer answers "
         "(Singhal et al. 2023, arXiv 2310.03716)."
     )
 
@@ -550,7 +550,7 @@ def check_choose_step(function) -> str:
     if not callable(function):
         raise Wrong(f"Give the function itself to the check (its name, without brackets), not {show(function)}.")
     seeds = range(101, 141)
-    kept = [_kept_score(lambda *given, seed=seed: call(lambda: function(*given), f"run {seed}", ()), seed) for seed in seeds]
+    kept = [_kept_score(lambda *given, seed=seed: call(function, f"run {seed}", given), seed) for seed in seeds]
     proxy = [_kept_score(lambda proxy, *_: max(range(len(proxy)), key=proxy.__getitem__), seed) for seed in seeds]
     mean, naive = sum(kept) / len(kept), sum(proxy) / len(proxy)
     said = (
