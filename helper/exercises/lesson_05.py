@@ -248,7 +248,7 @@ KL_GRADIENT_MISTAKES = {  # (how the first was made, how the second, a sign)
         1,
     ): "In the second the weights are the reference's. Tokens are sampled from the policy.",
     ("exact", "k3 mean", 1): "In the second every token counts the same. Weigh each by the chance that it is sampled.",
-    ("exact", "k3 sum", 1): "In the second every token counts the same. Weigh each by the chance that it is sampled.",
+    ("exact", "k3 sum", 1): "The second is a plain sum over the tokens. Weigh each by the chance that it is sampled.",
     ("exact", "k1", 1): "The second is the gradient of k1, which is 0 on average: nothing would hold the policy. Take k3.",
     ("exact", "k3 fixed", -1): "The signs of both are wrong.",
 }
@@ -399,7 +399,10 @@ def check_structured_reward(function) -> str:
     """Does it pay 2.0 for the exact answer in the tags, 1.5 for an equal number, and 0.2 for each tag that stands once?"""
     wrong = {message: lambda texts, how=how: _structured(texts, how) for how, message in STRUCTURED_MISTAKES.items()}
     _judge_samples(function, TAGGED, wrong, ground_truth=["72"] * len(TAGGED))
-    samples = [("<answer>3</answer>", 2.4, "each completion has its own answer"), ("<answer>3</answer>", 0.4, "the same")]
+    samples = [
+        ("<answer>3</answer>", 2.4, "each completion has its own answer"),
+        ("<answer>3</answer>", 0.4, "each completion has its own answer"),
+    ]
     _judge_samples(function, samples, {}, ground_truth=["3", "4"])
     return "2.8 at most. The form alone is worth 0.8, a first step; being right is worth more."
 

@@ -336,7 +336,6 @@ def _value_loss(values, old_values, returns, mask, clip: float, how: str = "") -
     columns = (x.flatten().tolist() for x in (values, old_values, returns, mask))
     for new, old, target, kept in zip(*columns, strict=True):
         near = {
-            "returns": target + min(max(new - target, -clip), clip),
             "absolute": min(max(new, -clip), clip),
             "relative": min(max(new, old - clip * abs(old)), old + clip * abs(old)),
         }.get(how, old + min(max(new - old, -clip), clip))
@@ -352,12 +351,11 @@ def _value_loss(values, old_values, returns, mask, clip: float, how: str = "") -
 VALUE_MISTAKES = {
     "min": "You took the smaller error, so the critic could gain by jumping. The larger one is the cautious one.",
     "clipped only": "Only the clipped error counts: a value that moved too far, and the wrong way, gets no gradient back.",
-    "plain": "Nothing is clipped: the second error, of the value kept within `clip` of the old one, is missing.",
+    "plain": "Nothing is clipped: the error of the value kept within `clip` of the *old* one is missing, or never wins.",
     "no half": "The one half is missing.",
     "padding": "The padding counts. Multiply by the mask, and divide by the number of real tokens.",
     "all tokens": "You divided by all places. Divide by the number of real tokens, mask.sum().",
     "sum": "This is the sum. Divide by the number of real tokens.",
-    "returns": "You kept the value near the return. Keep it near the *old* value.",
     "absolute": "You clipped the value itself. Clip how far it moved: old + clamp(values - old, -clip, clip).",
     "relative": "You clipped by a share of the old value. Here `clip` is a distance: within old - clip and old + clip.",
     "not squared": "The errors are not squared.",
