@@ -28,7 +28,17 @@ from helper import (
     pass_at_k,
     wilson_interval,
 )
+from helper.algorithms import (
+    bradley_terry_loss,
+    clipped_surrogate,
+    generalised_advantages,
+    kl_estimate,
+    ranking_loss,
+    token_rewards,
+    value_loss,
+)
 from helper.exercises.checking import Verdict, close, show
+from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 PART = re.compile(r"(\d\d-exercise-[a-z-]+?)(?:-(stub|check|solution))?")
@@ -260,6 +270,133 @@ def spend(solved, budget, size=2):
     for i in sorted(range(len(solved)), key=lambda i: abs(solved[i] - 0.5))[: budget // size]:
         sizes[i] = size
     return sizes
+
+
+def until_end(ids, end, more=0, find=lambda row, end: row.index(end) if end in row else len(row)):
+    """1 up to the end token and `more` places further."""
+    return [[float(t <= find(row, end) + more) for t in range(len(row))] for row in ids.tolist()]
+
+
+def last_end(row, end):
+    return len(row) - 1 - row[::-1].index(end) if end in row else len(row)
+
+
+def argmax_end(row, end):
+    return (torch.tensor(row) == end).int().argmax().item()
+
+
+def clipped(new, old, a, low, high, take=torch.min):
+    ratio = (new - old).exp()
+    return take(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
+
+
+def k3(new, ref):
+    return (ref - new).exp() - (ref - new) - 1
+
+
+def kl_pair(first=lambda p, lp, ref: p * (lp - ref), second=lambda p, lp, ref: p.detach() * k3(lp, ref), sign=1):
+    def gradients(logits, ref):
+        x = logits.double().requires_grad_()
+        lp = torch.log_softmax(x, -1)
+        return [sign * torch.autograd.grad(f(lp.exp(), lp, ref).sum(), x, retain_graph=True)[0] for f in (first, second)]
+
+    return gradients
+
+
+def weights_of(grpo=1 / 80, dapo=1 / 50, dr_grpo=1 / 200, whole=40):
+    return {name: {"a": w, "b": w * whole} for name, w in zip(("grpo", "dapo", "dr_grpo"), (grpo, dapo, dr_grpo))}
+
+
+def tagged(right=lambda t, g: tagged_reward([t], [g])[0], form=lambda t: tag_format_reward([t])[0]):
+    return rewarder(lambda t, g: right(t, g) + form(t))
+
+
+def inner(text):
+    """Between the answer tags, with its white space."""
+    return text.rpartition("<answer>")[2].partition("</answer>")[0] if tagged_answer(text) is not None else ""
+
+
+def first_answer(text):
+    found = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    return found[0] if found else ""
+
+
+def slope(n, most, cache, start=None, over=None):
+    start = most - cache if start is None else start
+    return -min(max((n - start) / (over or most - start), 0.0), 1.0)
+
+
+def sampler(keep=exercises.lesson_05.has_spread, key=lambda problem: 0, stop=True, change=lambda rewards: rewards):
+    def fill(draw, problems, wanted, memory):
+        batch = {}
+        for problem in sorted(problems, key=key):
+            if (not stop or len(batch) < wanted) and keep(rewards := draw(problem)) and len(batch) < wanted:
+                batch[problem] = change(rewards)
+        return batch
+
+    return fill
+
+
+def remembering(draw, problems, wanted, memory):
+    """Skips what had no spread twice and draws what had some first."""
+    batch = {}
+    for problem in sorted(problems, key=lambda p: -memory.get(p, 0)):
+        if len(batch) < wanted:
+            rewards = draw(problem)
+            spread = exercises.lesson_05.has_spread(rewards)
+            memory[problem] = memory.get(problem, 0) + (1 if spread else -1)
+            if spread:
+                batch[problem] = rewards
+    return batch
+
+
+def bt(gap):
+    return -F.logsigmoid(gap).mean()
+
+
+def pairs_loss(scores, use=lambda i, j: i < j, reduce=torch.mean, sign=1):
+    gaps = [scores[i] - scores[j] for i in range(len(scores)) for j in range(len(scores)) if use(i, j)]
+    return reduce(-F.logsigmoid(sign * torch.stack(gaps)))
+
+
+def spread_rewards(score, new, ref, mask, beta, place=None, kl=lambda new, ref: new - ref, keep=None, add=True):
+    rewards = -beta * kl(new, ref) * (mask if keep is None else keep)
+    rows, last = torch.arange(len(score)), mask.sum(1).long() - 1
+    at = last if place is None else place(last, mask)
+    rewards[rows, at] = score + (rewards[rows, at] if add else 0)
+    return rewards
+
+
+def backward(r, v, mask, gamma, lam, inside=True, after=None, decay=None, step=None, outside=False, forwards=False):
+    """GAE, with switches for mistakes."""
+    out, later, following = torch.zeros_like(r), torch.zeros(len(r)), torch.zeros(len(r))
+    for t in range(r.shape[1]) if forwards else reversed(range(r.shape[1])):
+        following = following if not forwards else v[:, t + 1] * mask[:, t + 1] if t + 1 < r.shape[1] else 0 * v[:, t]
+        delta = r[:, t] + (gamma if step is None else step) * (following if after is None else after * v[:, t]) - v[:, t]
+        later = (delta + (gamma * lam if decay is None else decay) * later) * (mask[:, t] if inside else 1)
+        following = v[:, t] * (mask[:, t] if inside else 1)
+        out[:, t] = later
+    return out * mask if outside else out
+
+
+def critic(v, old, target, mask, clip, near=lambda v, old, clip: old + (v - old).clamp(-clip, clip), take=torch.max,
+           mean=lambda error, mask: (error * mask).sum() / mask.sum() / 2):  # fmt: skip
+    return mean(take((v - target) ** 2, (near(v, old, clip) - target) ** 2), mask)
+
+
+def shares(
+    pairs, feature, right=lambda p: p.chosen_score > p.rejected_score, below=lambda side, p: side.sum(), equal=(0, 0)
+):
+    gap = pairs[f"chosen_{feature}"] - pairs[f"rejected_{feature}"]
+    sides = (gap > 0) | (equal[0] * (gap == 0)).astype(bool), (gap < 0) | (equal[1] * (gap == 0)).astype(bool)
+    return [(right(pairs) & side).sum() / below(side, pairs) for side in sides]
+
+
+def parabola(proxy, kl, probe, budget):
+    at = [int(i) for i in np.linspace(4, len(kl) - 1, budget)]
+    d = np.sqrt(kl)
+    curve = np.linalg.lstsq(np.stack([d, d * np.log(d)], 1)[at], np.array([probe(i) for i in at]), rcond=None)[0]
+    return np.int64(np.argmax(curve[0] * d + curve[1] * d * np.log(d)))
 
 
 def pass_at_k_given_n(n, correct, k):
@@ -569,6 +706,232 @@ PLANTED = {
         ("next sample add most", lambda solved, budget: spend(solved, budget, size=4)),
         ("numbers were wanted", lambda solved, budget: budget),
     ],
+    "check_completion_mask": [
+        ("by the token's id", lambda ids, end: (ids != end).float()),
+        ("end token itself is masked", lambda ids, end: until_end(ids, end, more=-1)),
+        ("Every token counts", lambda ids, end: torch.ones(ids.shape)),
+        ("*last* end token", lambda ids, end: until_end(ids, end, find=last_end)),
+        ("argmax of no True", lambda ids, end: until_end(ids, end, find=argmax_end)),
+        ("all count", lambda ids, end: until_end(ids, end, find=lambda r, e: r.index(e) if e in r else -1)),
+        ("One token too many", lambda ids, end: until_end(ids, end, more=1)),
+        ("swapped", lambda ids, end: 1 - torch.tensor(until_end(ids, end))),
+        ("shape (5, 2) came back", lambda ids, end: torch.tensor(until_end(ids, end)).T),
+        ("raised ValueError", lambda ids, end: [row.index(end) for row in ids.tolist()]),
+    ],
+    "check_surrogate": [
+        ("minus the surrogate", lambda *a: -clipped(*a)),
+        ("larger of the two", lambda *a: clipped(*a, take=torch.max)),
+        ("For a negative advantage", lambda new, old, a, *c: torch.where(
+            a > 0, clipped(new, old, a, *c), clipped(new, old, a, *c, take=torch.max))),
+        ("minimum is missing", lambda *a: clipped(*a, take=lambda plain, kept: kept)),
+        ("Nothing is clipped", lambda new, old, a, low, high: (new - old).exp() * a),
+        ("upside down", lambda new, old, *a: clipped(old, new, *a)),
+        ("exp is missing", lambda new, old, a, low, high: torch.min(
+            (new - old) * a, (new - old).clamp(1 - low, 1 + high) * a)),
+        ("`high` is not used", lambda new, old, a, low, high: clipped(new, old, a, low, low)),
+        ("`low` is not used", lambda new, old, a, low, high: clipped(new, old, a, high, high)),
+        ("are swapped", lambda new, old, a, low, high: clipped(new, old, a, high, low)),
+        ("logarithm of the ratio", lambda new, old, a, low, high: torch.min(
+            (new - old).exp() * a, (new - old).clamp(-low, high).exp() * a)),
+        ("Clip the ratio, then multiply", lambda new, old, a, low, high: torch.min(
+            (new - old).exp() * a, ((new - old).exp() * a).clamp(1 - low, 1 + high))),
+        ("has no gradient", lambda new, *a: clipped(new.detach(), *a)),
+        ("shape () came back", lambda *a: clipped(*a).mean()),
+    ],
+    "check_kl_tokens": [
+        ("upside down", lambda new, ref: k3(ref, new)),
+        ("This is k1", lambda new, ref: new - ref),
+        ("minus k1", lambda new, ref: ref - new),
+        ("half the square", lambda new, ref: (new - ref) ** 2 / 2),
+        ("- 1 is missing", lambda new, ref: k3(new, ref) + 1),
+        ("*minus* d", lambda new, ref: k3(new, ref) + 2 * (ref - new)),
+        ("log-ratio is missing", lambda new, ref: (ref - new).exp() - 1),
+        ("0 or more", lambda new, ref: -k3(new, ref)),
+        ("Sampling has done that", lambda new, ref: new.exp() * (new - ref)),
+        ("subtracted probabilities", lambda new, ref: (ref - new).exp() - (ref.exp() - new.exp()) - 1),
+        ("has no gradient", lambda new, ref: k3(new, ref).detach()),
+        ("its gradient is not", lambda new, ref: k3(new, ref).detach() + new - new.detach()),
+    ],
+    "check_kl_gradients": [
+        ("gradient through the weights", kl_pair(second=lambda p, lp, ref: p * k3(lp, ref))),
+        ("The first is 0", kl_pair(first=lambda p, lp, ref: p.detach() * (lp - ref))),
+        ("KL(reference || policy). Weigh", kl_pair(first=lambda p, lp, ref: ref.exp() * (ref - lp))),
+        ("wrong order", lambda *a: kl_pair()(*a)[::-1]),
+        ("weights are the reference's", kl_pair(second=lambda p, lp, ref: ref.exp() * k3(lp, ref))),
+        ("counts the same", kl_pair(second=lambda p, lp, ref: k3(lp, ref) / len(lp))),
+        ("a plain sum", kl_pair(second=lambda p, lp, ref: k3(lp, ref))),
+        ("gradient of k1", kl_pair(second=lambda p, lp, ref: p.detach() * (lp - ref))),
+        ("signs of both", kl_pair(sign=-1)),
+        ("1 rows came back; 2 were wanted", lambda *a: kl_pair()(*a)[:1]),
+    ],
+    "check_normalisers": [
+        ("mean over the two responses", weights_of(grpo=1 / 40)),
+        ("*short* response", weights_of(grpo=1 / 20)),
+        ("only by that of tokens", weights_of(dapo=1 / 100)),
+        ("longest *allowed*", weights_of(dr_grpo=1 / 50)),
+        ("number of responses", weights_of(dr_grpo=1 / 100)),
+        ("it has 40 tokens", weights_of(whole=10)),
+        ("dapo, a token: not 0.5", weights_of(dapo=0.5)),
+        ("removed or added", {"grpo": {"a": 1.0, "b": 2.0}}),
+        ("a number was wanted", {**weights_of(), "grpo": {"a": "1/80", "b": None}}),
+    ],
+    "check_careless_cheat": [
+        ("How often does it pay", "<reasoning>6 * 12 = 72</reasoning><answer>72</answer>"),
+        ("How often does it pay", "<answer>" + " ".join(map(str, range(2000))) + "</answer>"),
+        ("no tag in your text", "72 " * 100),
+        ("a text was wanted", ["<answer>"] * 50),
+    ],
+    "check_structured_reward": [
+        ("0.2 for each tag is missing", tagged(form=lambda t: 0.0)),
+        ("Only the tags are paid", tagged(right=lambda t, g: 0.0)),
+        ("each time it comes", tagged(form=lambda t: sum(t.count(tag) for tag in TAGS) / 5)),
+        ("up to 0.8", tagged(form=lambda t: min(0.8, sum(t.count(tag) for tag in TAGS) / 5))),
+        ("comes twenty times", tagged(form=lambda t: sum(tag in t for tag in TAGS) / 5)),
+        ("All or nothing", tagged(form=lambda t: 0.8 * all(t.count(tag) == 1 for tag in TAGS))),
+        ("all four 0.8", tagged(form=lambda t: 0.8 * sum(t.count(tag) == 1 for tag in TAGS))),
+        ("equal, but not the same text", tagged(right=lambda t, g: 2.0 * answers_match(tagged_answer(t), g))),
+        ("so it is 1.5", tagged(right=lambda t, g: 2.0 * (tagged_answer(t) == g))),
+        ("2.0 and 1.5 added", tagged(
+            right=lambda t, g: 2.0 * (tagged_answer(t) == g) + 1.5 * answers_match(tagged_answer(t), g))),
+        ("anywhere in the text", tagged(right=lambda t, g: 2.0 if g in t else tagged_reward([t], [g])[0])),
+        ("list of guesses", tagged(right=lambda t, g: 2.0 if g in inner(t) else tagged_reward([t], [g])[0])),
+        ("The last one counts", tagged(right=lambda t, g: tagged_reward([first_answer(t)], [g])[0])),
+        ("White space", tagged(right=lambda t, g: 2.0 if inner(t) == g else 1.5 * answers_match(tagged_answer(t), g))),
+        ("each completion has its own", lambda completions, ground_truth, **kwargs: [
+            tagged_reward([t], ground_truth[:1])[0] + tag_format_reward([t])[0] for t in texts_of(completions)]),
+        ("`**kwargs` takes it in", lambda completions, ground_truth: [0.0] * len(completions)),
+    ],
+    "check_overlong_penalty": [
+        ("a penalty is 0 or less", lambda *a: -slope(*a)),
+        ("begins at a length of `cache`", lambda n, most, cache: slope(n, most, cache, start=cache)),
+        ("You divided by `longest`", lambda n, most, cache: slope(n, most, cache, over=most) if n <= most else -1.0),
+        ("The point is the slope", lambda n, most, cache: -float(n > most)),
+        ("cost -1 at once", lambda n, most, cache: -float(n > most - cache)),
+        ("runs backwards", lambda n, most, cache: -1.0 if n > most else -min(1, (most - n) / cache) * (n > most - cache)),
+        ("goes on falling", lambda n, most, cache: min(0.0, (most - cache - n) / cache)),
+        ("nothing is taken off", lambda n, most, cache: slope(n, most, cache) if n <= most else 0.0),
+    ],
+    "check_fill_batch": [
+        ("The filter is right", sampler()),
+        ("has no spread", sampler(keep=lambda rewards: True)),
+        ("draw more than you need", sampler(stop=False)),
+        ("is no group that was drawn", sampler(change=lambda rewards: [1.0, 0.0, 1.0, 0.0, 0.0])),
+        ("8 were wanted", lambda draw, problems, wanted, memory: {}),
+        ("a dict was wanted", lambda draw, problems, wanted, memory: [draw(p) for p in problems]),
+        ("600 groups were drawn", lambda draw, problems, wanted, memory: [draw(0) for _ in iter(int, 1)]),
+    ],
+    "check_pair_loss": [
+        ("prefer the worse", lambda c, r: bt(r - c)),
+        ("sign of the loss", lambda c, r: -bt(c - r)),
+        ("logarithm is missing", lambda c, r: -torch.sigmoid(c - r).mean()),
+        ("chance of a wrong choice", lambda c, r: torch.sigmoid(r - c).mean()),
+        ("applied twice", lambda c, r: bt(torch.sigmoid(c - r))),
+        ("before the difference", lambda c, r: bt(torch.sigmoid(c) - torch.sigmoid(r))),
+        ("sigmoid is missing", lambda c, r: (r - c).mean()),
+        ("score each answer by itself", lambda c, r: bt(c) + bt(-r)),
+        ("divided the scores", lambda c, r: bt(c / r)),
+        ("squared error", lambda c, r: ((1 - c + r) ** 2).mean()),
+        ("hinge", lambda c, r: torch.relu(1 - c + r).mean()),
+        ("is the sum", lambda c, r: -F.logsigmoid(c - r).sum()),
+        ("use torch.nn.functional.logsigmoid", lambda c, r: -torch.sigmoid(c - r).log().mean()),
+        ("must stay a tensor", lambda c, r: bt(c - r).item()),
+        ("gradient is not", lambda c, r: bt(c - r.detach())),
+    ],
+    "check_ranking_loss": [
+        ("is the sum", lambda s: pairs_loss(s, reduce=torch.sum)),
+        ("number of answers", lambda s: pairs_loss(s, reduce=torch.sum) / len(s)),
+        ("neighbours only", lambda s: pairs_loss(s, lambda i, j: j == i + 1)),
+        ("best with the others only", lambda s: pairs_loss(s, lambda i, j: i == 0 < j)),
+        ("first with the last only", lambda s: bt(s[0] - s[-1])),
+        ("earlier minus the later", lambda s: pairs_loss(s, sign=-1)),
+        ("sign of the loss", lambda s: -pairs_loss(s)),
+        ("Each pair is there twice", lambda s: pairs_loss(s, lambda i, j: i != j)),
+        ("every answer with every one", lambda s: pairs_loss(s, lambda i, j: True)),
+        ("compared with themselves", lambda s: pairs_loss(s, lambda i, j: i <= j)),
+        ("Plackett-Luce", lambda s: torch.stack([s[i:].logsumexp(0) - s[i] for i in range(len(s) - 1)]).mean()),
+        ("has no gradient", lambda s: pairs_loss(s).detach()),
+    ],
+    "check_token_rewards": [
+        ("*costs* reward", lambda s, new, ref, mask, beta: spread_rewards(s, new, ref, mask, -beta)),
+        ("last column", lambda *a: spread_rewards(*a, place=lambda last, mask: mask.shape[1] - 1)),
+        ("one place behind", lambda *a: spread_rewards(
+            *a, place=lambda last, mask: (last + 1).clamp(max=mask.shape[1] - 1))),
+        ("first token", lambda *a: spread_rewards(*a, place=lambda last, mask: 0)),
+        ("Every token gets the score", lambda s, new, ref, mask, beta: (s[:, None] - beta * (new - ref)) * mask),
+        ("spread the score", lambda s, new, ref, mask, beta: (
+            (s / mask.sum(1))[:, None] - beta * (new - ref)) * mask),
+        ("replaced", lambda *a: spread_rewards(*a, add=False)),
+        ("KL term is missing", lambda s, new, ref, mask, beta: spread_rewards(s, new, ref, mask, 0.0)),
+        ("score is missing", lambda s, *a: spread_rewards(0 * s, *a)),
+        ("beta is missing", lambda s, new, ref, mask, beta: spread_rewards(s, new, ref, mask, 1.0)),
+        ("padding carries", lambda *a: spread_rewards(*a, keep=1)),
+        ("used k3", lambda *a: spread_rewards(*a, kl=k3)),
+        ("sum of its response", lambda *a: spread_rewards(*a).sum(1, keepdim=True).expand(a[1].shape)),
+    ],
+    "check_gae": [
+        ("value on the padding leaks", lambda r, v, m, g, lam: backward(
+            r + g * torch.cat([v[:, 1:] * (1 - m[:, 1:]) * m[:, :-1], 0 * v[:, :1]], 1), v, m, g, lam)),
+        ("Mask in the loop", lambda *a: backward(*a, inside=False, outside=True)),
+        ("treated as tokens", lambda *a: backward(*a, inside=False)),
+        ("runs forwards", lambda *a: backward(*a, forwards=True)),
+        ("one-step error", lambda *a: backward(*a, decay=0.0)),
+        ("lambda is missing", lambda r, v, m, g, lam: backward(r, v, m, g, 1.0)),
+        ("gamma is missing in front", lambda r, v, m, g, lam: backward(r, v, m, g, lam, decay=lam)),
+        ("gamma * lambda is missing", lambda *a: backward(*a, decay=1.0)),
+        ("gamma is missing in delta", lambda *a: backward(*a, step=1.0)),
+        ("next value is missing", lambda *a: backward(*a, after=0.0)),
+        ("V_t twice", lambda *a: backward(*a, after=1.0)),
+        ("values are missing", lambda r, v, *a: backward(r, 0 * v, *a)),
+        ("returns, A + V", lambda r, v, m, *a: backward(r, v, m, *a) + v * m),
+        ("sign of delta", lambda *a: -backward(*a)),
+    ],
+    "check_critic_claims": [
+        ("Think again: 0", dict(enumerate([True] * 8))),
+        ("Think again: 1", dict(enumerate([False] * 8))),
+        ("Think again: 7", dict(enumerate([False, True, False, False, True, False, False, True]))),
+        ("neither True nor False", dict(enumerate([0] * 8))),
+        ("removed or added", {"a": True}),
+    ],
+    "check_value_loss": [
+        ("smaller error", lambda *a: critic(*a, take=torch.min)),
+        ("Only the clipped error", lambda *a: critic(*a, take=lambda plain, kept: kept)),
+        ("Nothing is clipped", lambda *a: critic(*a, take=lambda plain, kept: plain)),
+        ("one half is missing", lambda *a: 2 * critic(*a)),
+        ("The padding counts", lambda *a: critic(*a, mean=lambda error, mask: error.mean() / 2)),
+        ("divided by all places", lambda *a: critic(*a, mean=lambda error, mask: (error * mask).mean() / 2)),
+        ("This is the sum", lambda *a: critic(*a, mean=lambda error, mask: (error * mask).sum() / 2)),
+        ("of the *old* one", lambda v, old, target, m, clip: critic(
+            v, old, target, m, clip, near=lambda v, old, clip: target + (v - target).clamp(-clip, clip))),
+        ("clipped the value itself", lambda *a: critic(*a, near=lambda v, old, clip: v.clamp(-clip, clip))),
+        ("share of the old value", lambda *a: critic(*a, near=lambda v, old, clip: torch.min(
+            torch.max(v, old - clip * old.abs()), old + clip * old.abs()))),
+        ("not squared", lambda v, old, target, m, clip: (torch.max(
+            (v - target).abs(), (old + (v - old).clamp(-clip, clip) - target).abs()) * m).sum() / m.sum() / 2),
+        ("must stay a tensor", lambda *a: critic(*a).item()),
+        ("has no gradient", lambda v, *a: critic(v.detach(), *a)),
+    ],
+    "check_audit": [
+        ("tied scores", lambda *a: shares(*a, right=lambda p: p.chosen_score >= p.rejected_score)),
+        ("shares of errors", lambda *a: shares(*a, right=lambda p: p.chosen_score <= p.rejected_score)),
+        ("two are swapped", lambda *a: shares(*a)[::-1]),
+        ("in the first group", lambda *a: shares(*a, equal=(1, 0))),
+        ("in the second group", lambda *a: shares(*a, equal=(0, 1))),
+        ("among the right pairs", lambda *a: shares(
+            *a, below=lambda side, p: (p.chosen_score > p.rejected_score).sum())),
+        ("on all pairs, twice", lambda p, feature: [(p.chosen_score > p.rejected_score).mean()] * 2),
+        ("divided by all pairs", lambda *a: shares(*a, below=lambda side, p: len(p))),
+        ("These are counts", lambda *a: shares(*a, below=lambda side, p: 1)),
+        ("none of words", shares, "length"),
+        ("Where do the two lie", shares, "digits"),
+    ],
+    "check_choose_step": [
+        ("goes on rising", lambda proxy, kl, probe, budget: len(kl) - 1),
+        ("goes on rising", lambda proxy, kl, probe, budget: int(np.argmax(proxy))),
+        ("single probe is noisy", lambda proxy, kl, probe, budget: max(range(5, 60, 10), key=probe)),
+        ("budget of 6 probes is spent", lambda proxy, kl, probe, budget: max(range(60), key=probe)),
+        ("no checkpoint", lambda proxy, kl, probe, budget: kl[-1]),
+        ("there is no checkpoint -1", lambda proxy, kl, probe, budget: probe(-1)),
+    ],
 }  # fmt: skip
 
 
@@ -634,6 +997,47 @@ RIGHT = {  # other right ways
         pass_at_k_given_n,
     ],
     "check_plan": [],
+    "check_completion_mask": [
+        until_end,
+        lambda ids, end: ((ids == end).cumsum(1) - (ids == end).int()) == 0,
+        lambda ids, end: np.array(until_end(ids, end), dtype=int),
+    ],
+    "check_surrogate": [
+        clipped,
+        lambda *a: clipped(*(x.double() if isinstance(x, torch.Tensor) else x for x in a)),
+        lambda new, old, a, low, high: torch.where(
+            a > 0, (new - old).exp().clamp(max=1 + high) * a, (new - old).exp().clamp(min=1 - low) * a
+        ),
+    ],
+    "check_kl_tokens": [k3, lambda new, ref: (ref.double() - new).expm1() + new - ref],
+    "check_kl_gradients": [
+        kl_pair(),
+        lambda logits, ref: (kl_pair()(logits, ref)[0].numpy(), (logits.softmax(-1) - ref.exp()).tolist()),
+        lambda logits, ref: torch.stack(kl_pair(second=lambda p, lp, ref: -ref.exp() * lp)(logits, ref)).float(),
+    ],
+    "check_normalisers": [weights_of()],
+    "check_careless_cheat": ["<answer></answer>" * 30, "<answer>72</answer>" * 30],
+    "check_structured_reward": [
+        tagged(),
+        rewarder(lambda t, g: torch.tensor(tagged_reward([t], [g])[0] + tag_format_reward([t])[0])),
+    ],
+    "check_overlong_penalty": [slope, lambda n, most, cache: np.clip((most - cache - n) / cache, -1, 0)],
+    "check_fill_batch": [remembering],
+    "check_pair_loss": [
+        lambda c, r: bt(c - r),
+        lambda c, r: F.softplus(r.double() - c).mean()[None],
+        lambda c, r: F.binary_cross_entropy_with_logits(c - r, torch.ones_like(c)),
+    ],
+    "check_ranking_loss": [pairs_loss, lambda s: pairs_loss(s.double())],
+    "check_token_rewards": [
+        spread_rewards,
+        lambda *a: spread_rewards(*(x.double() if torch.is_tensor(x) else x for x in a)).tolist(),
+    ],
+    "check_gae": [backward, lambda *a: backward(*(x.double() if torch.is_tensor(x) else x for x in a)).numpy()],
+    "check_critic_claims": [dict(enumerate([False, True, False, False, True, False, False, False]))],
+    "check_value_loss": [critic, lambda v, *a: critic(v.double(), *a)],
+    "check_audit": [],
+    "check_choose_step": [parabola],
 }
 
 
@@ -641,7 +1045,14 @@ def map_pair(change, pair):
     return change(pair[0]), change(pair[1])
 
 
-NOT_FUNCTIONS = ("check_learning_rates", "check_choices", "check_claims")
+NOT_FUNCTIONS = (
+    "check_learning_rates",
+    "check_choices",
+    "check_claims",
+    "check_normalisers",
+    "check_careless_cheat",
+    "check_critic_claims",
+)
 CASES = [(check, words, given) for check, planted in PLANTED.items() for words, *given in planted]
 
 
@@ -670,6 +1081,42 @@ def test_every_check_has_planted_mistakes():
 def test_nothing_written_is_neither_right_nor_wrong(check, stub):
     verdict = getattr(exercises, check)(stub)
     assert verdict.right is None and "Not started" in repr(verdict)
+
+
+def test_the_audit_waits_for_the_name_of_the_shortcut():
+    unnamed = exercises.check_audit(shares)
+    assert unnamed.right is None and "shortcut is not started" in unnamed.message
+    assert exercises.check_audit(shares, "words").right is True
+    as_tensor = exercises.check_audit(lambda *a: torch.tensor(shares(*a), dtype=torch.float32), "words")
+    assert as_tensor.right is True, as_tensor
+
+
+def test_predictions_one_by_one():
+    for claims in (dict(enumerate([None] * 8)), dict(enumerate([False] + [None] * 7))):
+        assert exercises.check_critic_claims(claims).right is None
+    half = {**weights_of(), "dapo": {"a": None, "b": None}}
+    verdict = exercises.check_normalisers(half)
+    assert verdict.right is None and "2 not started" in verdict.message
+    nothing = {name: {"a": None, "b": None} for name in half}
+    assert exercises.check_normalisers(nothing).message == "Not started."
+
+
+def test_the_references_agree_with_the_library():
+    draw = torch.Generator().manual_seed(1)
+    logps, ref, a, values = (torch.randn(3, 5, generator=draw) for _ in range(4))
+    mask = torch.tensor([[1.0, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    five, six = exercises.lesson_05, exercises.lesson_06
+    assert close(five._surrogate(logps[0], ref[0], a[0], 0.2, 0.3), clipped_surrogate(logps, ref, a, 0.2, 0.3)[0].tolist())
+    assert close(five._k3(logps[0], ref[0]), kl_estimate(logps, ref)[0].tolist())
+    assert close(six._pair_loss(a[0], a[1]), bradley_terry_loss(a[0], a[1]).item())
+    assert close(six._ranking_loss(a[0]), ranking_loss(a[:1]).item())
+    score = a[:, 0]
+    assert close(six._token_rewards(score, logps, ref, mask, 0.1), token_rewards(score, logps, ref, mask, 0.1).tolist())
+    rewards = a * mask
+    assert close(
+        six._gae(rewards, values, mask, 0.9, 0.8), generalised_advantages(rewards, values, mask, 0.9, 0.8)[0].tolist()
+    )
+    assert close(six._value_loss(values, ref, a, mask, 0.2), value_loss(values, ref, a, mask, 0.2).item())
 
 
 GARBAGE = [
