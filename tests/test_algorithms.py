@@ -12,10 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
-from kill_runs import save_tiny_model, tiny_rows, tiny_trainer
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from kill_runs import save_tiny_model, tiny_trainer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
 import helper.algorithms as algorithms
@@ -279,3 +278,440 @@ def test_the_library_pads_and_counts_alike(grpo):
     logps = algorithms.token_log_probabilities(logits, padded[:, -LONGEST:])
     for ours, of_theirs in zip((logps, algorithms.token_entropies(logits)), theirs):
         assert_close(ours * mask, of_theirs * mask, "tokens")
+
+
+# Planted mistakes: what to replace in the source, by what, and in which parity case that must show
+
+LOSS_MISTAKES = [
+    ("sft", "return -masked_mean(logps, mask)", "return masked_mean(logps, mask)"),
+    ("sft", "return -masked_mean(logps, mask)", "return -((logps * mask).sum(1) / mask.sum(1)).mean()"),
+    ("sft", "return -masked_mean(logps, mask)", "return -(logps * mask).sum()"),
+    ("sft", "return -masked_mean(logps, mask)", "return -logps.mean()"),
+    ("sft", "(values * mask).sum() / mask", "(values * mask.roll(1, 1)).sum() / mask"),
+    ("sft", "output.logits[:, -length - 1 : -1]", "output.logits[:, -length:]"),
+    ("sft", "attention_mask=attention_mask, position_ids=positions, logits", "attention_mask=None, logits"),
+    ("sft", "attention_mask[:, longest_prompt:].float()", "torch.ones_like(attention_mask[:, longest_prompt:]).float()"),
+    ("sft", "chosen - logits.logsumexp(-1)", "chosen"),
+    ("dpo", "(chosen - ref_chosen) - (rejected - ref_rejected)", "(rejected - ref_rejected) - (chosen - ref_chosen)"),
+    ("dpo", "(chosen - ref_chosen) - (rejected - ref_rejected)", "chosen - rejected"),
+    ("dpo", "-F.logsigmoid(beta * margin).mean()", "-F.logsigmoid(beta * margin).sum()"),
+    ("dpo", "-F.logsigmoid(beta * margin).mean()", "F.logsigmoid(-beta * margin).mean()"),
+    ("dpo", "return (logps * mask).sum(-1)", "return (logps * mask).sum(-1) / mask.sum(-1)"),
+    ("dpo", "return (logps * mask).sum(-1)", "return logps.sum(-1)"),
+    ("reward", "-F.logsigmoid(chosen - rejected).mean()", "-F.logsigmoid(rejected - chosen).mean()"),
+    ("reward", "-F.logsigmoid(chosen - rejected).mean()", "-F.logsigmoid((chosen - rejected).mean())"),
+]
+
+
+@pytest.mark.parametrize("kind, right, wrong", LOSS_MISTAKES)
+def test_a_mistake_in_a_loss_is_caught(kind, right, wrong, request):
+    case = request.getfixturevalue(f"{kind}_case")
+    check_parity(changed(), case)
+    with pytest.raises(AssertionError):
+        check_parity(changed(right, wrong), case)
+
+
+GRPO_MISTAKES = [
+    ("-average(objective, mask, loss_type, max_length)", "average(objective, mask, loss_type, max_length)"),
+    ("objective - beta * kl", "objective + beta * kl"),
+    ('kl_estimate(logps, ref_logps, "k3")', 'kl_estimate(ref_logps, logps, "k3")'),
+    ('kl_estimate(logps, ref_logps, "k3")', 'kl_estimate(logps, ref_logps, "k1")'),
+    ("d = ref_logps - logps", "d = ref_logps - logps.detach()"),
+    ("torch.exp(logps - old_logps)", "torch.exp(old_logps - logps)"),
+    ("torch.exp(logps - old_logps)", "torch.exp(logps - logps.detach())"),
+    ("torch.exp(logps - old_logps)", "torch.exp(logps.detach() - old_logps)"),
+    ("torch.min(ratio", "torch.max(ratio"),
+    ("torch.min(ratio * advantages, ", "("),
+    ("clamp(1 - epsilon, 1 + high)", "clamp(1 - high, 1 + epsilon)"),
+    ("clamp(1 - epsilon, 1 + high)", "clamp(max=1 + high)"),
+    ("(per_token * mask).sum(-1) / mask.sum(-1).clamp(min=1)", "(per_token * mask).sum(-1)"),
+    ("((per_token * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()", "masked_mean(per_token, mask)"),
+    ("((per_token * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()", "(per_token * mask).mean()"),
+    ("grouped.std(1, keepdim=True)", "grouped.std(1, keepdim=True, correction=0)"),
+    ("grouped.std(1, keepdim=True)", "rewards.std()"),
+    ("rewards.view(-1, group_size)", "rewards.view(group_size, -1).T"),
+    ("grouped - grouped.mean(1, keepdim=True)", "grouped - grouped.mean()"),
+    (
+        "response_logits(model, ids, attention_mask, length) / temperature",
+        "response_logits(model, ids, attention_mask, length)",
+    ),
+]
+
+
+@pytest.mark.parametrize("right, wrong", GRPO_MISTAKES)
+@pytest.mark.parametrize("grpo", [0.7], indirect=True)
+def test_a_mistake_in_grpo_is_caught(right, wrong, grpo):
+    case = grpo_case(grpo, "grpo", beta=0.1, epsilon_high=0.28)
+    check_parity(changed(), case)
+    with pytest.raises(AssertionError):
+        check_parity(changed(right, wrong), case)
+
+
+@pytest.mark.parametrize(
+    "loss_type, right, wrong",
+    [
+        ("dapo", "return masked_mean(per_token, mask)", "return (per_token * mask).sum(-1).mean()"),
+        ("dapo", "return masked_mean(per_token, mask)", "return ((per_token * mask).sum(-1) / mask.sum(-1)).mean()"),
+        ("dr_grpo", "(len(per_token) * max_length)", "mask.sum()"),
+        ("dr_grpo", "(len(per_token) * max_length)", "max_length"),
+    ],
+)
+def test_a_mistake_in_an_average_is_caught(loss_type, right, wrong, grpo):
+    case = grpo_case(grpo, loss_type)
+    with pytest.raises(AssertionError):
+        check_parity(changed(right, wrong), case)
+
+
+@pytest.mark.parametrize(
+    "right, wrong", [("(rewards.std() + EPS", "(rewards.std(correction=0) + EPS"), ("EPSILON = 1e-4", "EPSILON = 0.1")]
+)
+def test_a_mistake_in_the_advantages_is_caught(right, wrong, grpo):
+    with pytest.raises(AssertionError):
+        check_advantages(changed(right, wrong), grpo, "batch")
+
+
+# Responses and rewards
+
+
+def test_a_padded_batch_says_what_each_row_says_alone(tiny):
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    prompts, answers = [[9], [5, 6, 7, 8], [11, 12]], [[20, 21, 22, 23, 24], [30], [40, 41]]
+    ids, attention_mask, mask = algorithms.pad_responses(prompts, answers, pad_id=1)
+    logps = algorithms.response_log_probabilities(model, ids, attention_mask, 5, temperature=0.7)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers)):
+        logits = model(torch.tensor([prompt + answer])).logits[0] / 0.7
+        alone = logits.log_softmax(-1)
+        expected = [alone[len(prompt) + t - 1, token] for t, token in enumerate(answer)]  # position before the token
+        assert logps[row][mask[row].bool()].tolist() == pytest.approx(torch.stack(expected).tolist(), rel=1e-4)
+
+
+def test_prompts_are_padded_on_the_left_and_responses_on_the_right():
+    ids, attention_mask, mask = algorithms.pad_responses([[5], [6, 7]], [[8, 9, 10], [11]], pad_id=1)
+    assert ids.tolist() == [[1, 5, 8, 9, 10], [6, 7, 11, 1, 1]]
+    assert attention_mask.tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert mask.tolist() == [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    "prompts, answers, words",
+    [
+        ([[1]], [], "1 prompts and 0 responses"),
+        ([], [], "0 prompts and 0 responses"),
+        ([[1], []], [[2], [3]], "Row 1: the prompt has no token"),
+        ([[1], [2]], [[], [3]], "Row 0: the response has no token"),
+    ],
+)
+def test_what_cannot_be_padded_is_refused(prompts, answers, words):
+    with pytest.raises(ValueError, match=words):
+        algorithms.pad_responses(prompts, answers, pad_id=0)
+
+
+def test_entropies_and_log_probabilities_are_those_of_the_distribution():
+    logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0)) * 3
+    distribution = torch.distributions.Categorical(logits=logits)
+    ids = torch.tensor([[0, 3, 6], [2, 2, 5]])
+    assert torch.allclose(algorithms.token_entropies(logits), distribution.entropy(), atol=1e-6)
+    assert torch.allclose(algorithms.token_log_probabilities(logits, ids), distribution.log_prob(ids), atol=1e-6)
+
+
+def test_ranking_is_the_mean_over_all_pairs():
+    scores = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    pairs = [(i, j) for i in range(4) for j in range(4) if i < j]
+    each = [math.log(1 + math.exp(row[j] - row[i])) for row in scores.tolist() for i, j in pairs]
+    assert algorithms.ranking_loss(scores).item() == pytest.approx(sum(each) / len(each), rel=1e-6)
+    two = algorithms.ranking_loss(scores[:, :2])
+    assert two.item() == pytest.approx(algorithms.bradley_terry_loss(scores[:, 0], scores[:, 1]).item())
+    for wrong in (scores[:, :1], scores[0]):
+        with pytest.raises(ValueError, match="the best first"):
+            algorithms.ranking_loss(wrong)
+
+
+# Advantages, averages, KL estimates
+
+
+def test_the_others_of_a_group_are_the_baseline():
+    groups = REWARDS.view(-1, GROUP).tolist()
+    expected = [reward - (sum(group) - reward) / (GROUP - 1) for group in groups for reward in group]
+    assert algorithms.leave_one_out_advantages(REWARDS, GROUP).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_advantages_by_hand():
+    # mean 2, deviations -2, 0, 2 and standard deviation sqrt((4 + 0 + 4) / 2) = 2; the second group has no spread
+    rewards = torch.tensor([0.0, 2.0, 4.0, 5.0, 5.0, 5.0])
+    assert algorithms.group_advantages(rewards, 3).tolist() == pytest.approx([-1, 0, 1, 0, 0, 0], abs=1e-4)
+    assert algorithms.group_advantages(rewards, 3, "none").tolist() == [-2, 0, 2, 0, 0, 0]
+    for size, scale, words in [(4, "group", "whole groups"), (1, "group", "2 or more"), (3, "std", '"batch" or "none"')]:
+        with pytest.raises(ValueError, match=words):
+            algorithms.group_advantages(rewards, size, scale)
+
+
+def test_the_three_averages_by_hand():
+    values, mask = torch.tensor([[1.0, 2.0, 3.0], [8.0, 99.0, 99.0]]), torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    assert algorithms.average(values, mask, "grpo").item() == (2 + 8) / 2  # the mean of each response's mean
+    assert algorithms.average(values, mask, "dapo").item() == (1 + 2 + 3 + 8) / 4  # of all tokens
+    assert algorithms.average(values, mask, "dr_grpo", max_length=5).item() == pytest.approx(14 / (2 * 5))
+    for kind, words in [("dr_grpo", "give the longest response"), ("ppo", '"dapo" or "dr_grpo"')]:
+        with pytest.raises(ValueError, match=words):
+            algorithms.average(values, mask, kind)
+    assert algorithms.masked_mean(values, torch.zeros_like(mask)).item() == 0
+
+
+def test_beta_without_a_reference_is_refused():
+    ones = torch.ones(1, 2)
+    with pytest.raises(ValueError, match="needs ref_logps"):
+        algorithms.grpo_loss(ones, ones, torch.ones(1), ones, beta=0.1)
+
+
+@pytest.fixture
+def small():
+    """A policy and a reference over six tokens, each token with its log-probability, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    logits = scores[0].clone().requires_grad_()
+    return logits, logits.log_softmax(-1), scores[1].log_softmax(-1)
+
+
+def gradient(value: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.grad(value, logits, retain_graph=True)[0]
+
+
+def test_k1_and_k3_are_unbiased_and_k2_is_not(small):
+    _, logps, ref = small
+    kl = (logps.exp() * (logps - ref)).sum().item()
+    mean = {kind: (logps.exp() * algorithms.kl_estimate(logps, ref, kind)).sum().item() for kind in ("k1", "k2", "k3")}
+    assert mean["k1"] == pytest.approx(kl, rel=1e-12) and mean["k3"] == pytest.approx(kl, rel=1e-12)
+    assert abs(mean["k2"] - kl) > 0.02 * kl > 0
+    assert all((algorithms.kl_estimate(logps, ref, kind) >= 0).all() for kind in ("k2", "k3"))
+    assert (algorithms.kl_estimate(logps, ref, "k1") < 0).any()
+    with pytest.raises(ValueError, match='"k1", "k2" or "k3"'):
+        algorithms.kl_estimate(logps, ref, "k4")
+
+
+def test_the_mean_gradient_of_k2_is_that_of_the_kl_and_k3s_is_not(small):
+    """The samples, and so their probabilities, are held fixed, as they are in training."""
+    logits, logps, ref = small
+    sampled = logps.exp().detach()
+    of_kl = gradient((logps.exp() * (logps - ref)).sum(), logits)
+    of_reverse = gradient((ref.exp() * (ref - logps)).sum(), logits)  # of KL(reference || policy)
+    mean = {
+        kind: gradient((sampled * algorithms.kl_estimate(logps, ref, kind)).sum(), logits) for kind in ("k1", "k2", "k3")
+    }
+    assert torch.allclose(mean["k1"], torch.zeros_like(of_kl), atol=1e-12)
+    assert torch.allclose(mean["k2"], of_kl, atol=1e-12)
+    assert torch.allclose(mean["k3"], of_reverse, atol=1e-12) and not torch.allclose(mean["k3"], of_kl, rtol=0.1)
+    ratio = (logps - logps.detach()).exp()  # what the library multiplies by
+    corrected = gradient((sampled * ratio * algorithms.kl_estimate(logps, ref, "k3")).sum(), logits)
+    assert torch.allclose(corrected, of_kl, atol=1e-12)
+
+
+# PPO
+
+
+def random_tokens(seed: int, rows: int = 4, length: int = 6):
+    """Rewards, values and a ragged mask; what lies on the padding is large, so that a leak would show."""
+    generator = torch.Generator().manual_seed(seed)
+    rewards, values = torch.randn(2, rows, length, generator=generator, dtype=torch.float64)
+    lengths = torch.randint(1, length + 1, (rows, 1), generator=generator)
+    mask = (torch.arange(length) < lengths).double()
+    return torch.where(mask > 0, rewards, 1e6), torch.where(mask > 0, values, -1e6), mask
+
+
+def slow_advantages(rewards, values, mask, gamma, lam):
+    """The definition: A_t = sum over l of (gamma lam)^l delta_{t+l}, to the response's last token."""
+    found = torch.zeros_like(rewards)
+    for row in range(len(rewards)):
+        last = int(mask[row].sum())
+        value = [*values[row, :last].tolist(), 0.0]
+        for t in range(last):
+            for later in range(t, last):
+                delta = rewards[row, later].item() + gamma * value[later + 1] - value[later]
+                found[row, t] += (gamma * lam) ** (later - t) * delta
+    return found
+
+
+def check_advantage_estimation(functions, seeds=range(20)):
+    for seed in seeds:
+        rewards, values, mask = random_tokens(seed)
+        for gamma, lam in [(1.0, 0.95), (0.9, 0.5), (1.0, 0.0), (0.99, 1.0)]:
+            advantages, returns = functions.generalised_advantages(rewards, values, mask, gamma, lam)
+            slow = slow_advantages(rewards, values, mask, gamma, lam)
+            assert torch.allclose(advantages, slow, atol=1e-12)
+            assert torch.allclose(returns, (slow + values) * mask, atol=1e-12)
+
+
+def test_advantages_are_those_of_the_definition():
+    check_advantage_estimation(algorithms)
+
+
+@pytest.mark.parametrize(
+    "gamma, lam, expected",
+    [
+        # rewards 0, 0, 1 and values 0.5, 0.6, 0.7: delta = 0.6 - 0.5 = 0.1, 0.7 - 0.6 = 0.1, 1 - 0.7 = 0.3
+        (1.0, 0.5, [0.1 + 0.5 * (0.1 + 0.5 * 0.3), 0.1 + 0.5 * 0.3, 0.3]),
+        (1.0, 0.0, [0.1, 0.1, 0.3]),  # the TD error
+        (1.0, 1.0, [1 - 0.5, 1 - 0.6, 1 - 0.7]),  # the return minus the value
+        # gamma 0.9: delta = 0.9 · 0.6 - 0.5 = 0.04, 0.9 · 0.7 - 0.6 = 0.03, 0.3; gamma · lam = 0.45
+        (0.9, 0.5, [0.04 + 0.45 * (0.03 + 0.45 * 0.3), 0.03 + 0.45 * 0.3, 0.3]),
+        (0.9, 1.0, [0.81 - 0.5, 0.9 - 0.6, 1 - 0.7]),
+    ],
+)
+def test_advantages_by_hand_token_by_token(gamma, lam, expected):
+    rewards = torch.tensor([[0.0, 0.0, 1.0, 50.0]])
+    values, mask = torch.tensor([[0.5, 0.6, 0.7, 80.0]]), torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    advantages, returns = algorithms.generalised_advantages(rewards, values, mask, gamma, lam)
+    assert advantages[0].tolist() == pytest.approx([*expected, 0.0], abs=1e-6)
+    assert returns[0].tolist() == pytest.approx([a + v for a, v in zip(expected, (0.5, 0.6, 0.7))] + [0.0], abs=1e-6)
+
+
+def check_token_rewards(functions):
+    logps, ref, mask = random_tokens(0)
+    logps.requires_grad_()
+    scores = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    rewards = functions.token_rewards(scores, logps, ref, mask, beta=0.3)
+    penalty = 0.3 * ((logps - ref) * mask).sum(1)
+    assert not rewards.requires_grad
+    assert torch.allclose(rewards.sum(1), scores - penalty)
+    without = functions.token_rewards(scores, logps, ref, mask, beta=0.0)
+    for row, length in enumerate(mask.sum(1).int().tolist()):
+        expected = [0.0] * 6
+        expected[length - 1] = scores[row].item()
+        assert without[row].tolist() == expected  # the score, on the last token of the response
+
+
+def test_token_rewards_sum_to_the_score_less_the_penalty():
+    check_token_rewards(algorithms)
+
+
+def check_clipping(functions):
+    """One token each: the ratio, the advantage, the loss and its gradient to the log-probability."""
+    table = [
+        (1.1, 2.0, -2.2, -2.2),  # inside: -ρ A, and its gradient is -ρ A too
+        (0.9, -2.0, 1.8, 1.8),
+        (1.5, 2.0, -1.2 * 2, 0.0),  # risen enough, and it should rise: nothing more
+        (1.5, -2.0, 3.0, 3.0),  # risen, and it should fall: not clipped
+        (0.5, 2.0, -1.0, -1.0),  # fallen, and it should rise: not clipped
+        (0.5, -2.0, 0.8 * 2, 0.0),  # fallen enough, and it should fall: nothing more
+    ]
+    for ratio, advantage, loss, slope in table:
+        old = torch.tensor([[-1.5, 0.0]])
+        logps = torch.tensor([[-1.5 + math.log(ratio), 9.0]], requires_grad=True)
+        mask = torch.tensor([[1.0, 0.0]])
+        found = functions.ppo_policy_loss(logps, old, torch.tensor([[advantage, 5.0]]), mask)
+        found.backward()
+        assert found.item() == pytest.approx(loss, rel=1e-5)
+        assert logps.grad[0, 0].item() == pytest.approx(slope, rel=1e-5)
+        assert logps.grad[0, 1].item() == 0.0 and (slope or logps.grad[0, 0].item() == 0.0)
+
+
+def test_the_clip_takes_the_gradient_away_only_where_the_ratio_has_gone_far_enough():
+    check_clipping(algorithms)
+
+
+def check_policy_loop(functions):
+    for seed in range(10):
+        noise, advantages, mask = random_tokens(seed)
+        noise = noise.clamp(-1, 1) * 0.5
+        total = 0.0
+        for row, column in mask.nonzero().tolist():
+            ratio, advantage = math.exp(noise[row, column]), advantages[row, column].item()
+            total += min(ratio * advantage, min(max(ratio, 0.7), 1.3) * advantage)
+        old = torch.full_like(noise, -2.0)
+        found = functions.ppo_policy_loss(old + noise, old, advantages, mask, epsilon=0.3)
+        assert found.item() == pytest.approx(-total / mask.sum().item(), rel=1e-9)
+
+
+def test_the_policy_loss_is_that_of_a_loop_over_the_tokens():
+    check_policy_loop(algorithms)
+
+
+def check_value_loss(functions):
+    """One token each: the value and the return, both less the old value of 3, the loss and its gradient."""
+    table = [
+        (0.1, 2.0, 1.9**2 / 2, 0.1 - 2.0),  # inside the clip
+        (1.0, 2.0, 1.8**2 / 2, 0.0),  # moved towards the return by more than 0.2: no more to gain
+        (1.0, -1.0, 2.0**2 / 2, 1.0 + 1.0),  # moved away: pulled back
+    ]
+    for value, target, loss, slope in table:
+        values = torch.tensor([[3 + value, 7.0]], requires_grad=True)
+        mask = torch.tensor([[1.0, 0.0]])
+        found = functions.value_loss(values, torch.full((1, 2), 3.0), torch.tensor([[3 + target, -7.0]]), mask)
+        found.backward()
+        assert found.item() == pytest.approx(loss, rel=1e-5)
+        assert values.grad[0].tolist() == pytest.approx([slope, 0.0], rel=1e-5)
+    for seed in range(5):
+        values, returns, mask = random_tokens(seed)
+        total = sum((values[i, j] - returns[i, j]).item() ** 2 for i, j in mask.nonzero().tolist())
+        found = functions.value_loss(values, 0 * values, returns, mask, clip=None)
+        assert found.item() == pytest.approx(total / mask.sum().item() / 2, rel=1e-9)
+
+
+def test_the_value_loss_by_hand():
+    check_value_loss(algorithms)
+
+
+def check_whitening(functions):
+    values, _, mask = random_tokens(3)
+    white = functions.whiten(values, mask)
+    kept = white[mask.bool()]
+    assert kept.mean().item() == pytest.approx(0, abs=1e-9) and (white * (1 - mask)).abs().max() == 0
+    assert kept.std(correction=0).item() == pytest.approx(1, rel=1e-6)
+    assert torch.equal(kept.argsort(), values[mask.bool()].argsort())
+    assert functions.whiten(torch.ones(2, 2), torch.ones(2, 2)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_whitened_is_mean_0_and_deviation_1():
+    check_whitening(algorithms)
+
+
+PPO_MISTAKES = [
+    (check_advantage_estimation, "rewards[:, t] + gamma * next_value", "rewards[:, t] + next_value"),
+    (check_advantage_estimation, "gamma * next_value - values[:, t]", "gamma * next_value + values[:, t]"),
+    (check_advantage_estimation, "gamma * lam * after", "lam * after"),
+    (check_advantage_estimation, "(delta + gamma * lam * after) * mask[:, t]", "delta + gamma * lam * after"),
+    (check_advantage_estimation, "next_value = values[:, t] * mask[:, t]", "next_value = values[:, t]"),
+    (check_advantage_estimation, "reversed(range(rewards.shape[1]))", "range(rewards.shape[1])"),
+    (check_advantage_estimation, "(advantages + values) * mask", "advantages * mask"),
+    (check_token_rewards, "-beta * (logps - ref_logps)", "beta * (logps - ref_logps)"),
+    (check_token_rewards, "(logps - ref_logps).detach()", "(logps - ref_logps)"),
+    (check_token_rewards, "mask.sum(1).long() - 1", "mask.sum(1).long() - 2"),
+    (check_token_rewards, "mask.sum(1).long() - 1", "-1"),
+    (check_clipping, "torch.min(ratio", "torch.max(ratio"),
+    (check_clipping, "-masked_mean(clipped_surrogate", "masked_mean(clipped_surrogate"),
+    (
+        check_policy_loop,
+        "masked_mean(clipped_surrogate(logps, old_logps, advantages, epsilon), mask)",
+        "clipped_surrogate(logps, old_logps, advantages, epsilon).mean()",
+    ),
+    (check_policy_loop, "old_logps, advantages, epsilon), mask)", "old_logps, advantages), mask)"),
+    (check_value_loss, "torch.max(error", "torch.min(error"),
+    (check_value_loss, "masked_mean(error, mask) / 2", "masked_mean(error, mask)"),
+    (check_value_loss, "old_values + (values - old_values)", "(values - old_values)"),
+    (check_whitening, "values - masked_mean(values, mask)", "values - values.mean()"),
+    (check_whitening, "+ 1e-8).sqrt() * mask", "+ 1e-8).sqrt()"),
+]
+
+
+@pytest.mark.parametrize("check, right, wrong", PPO_MISTAKES)
+def test_a_mistake_in_ppo_is_caught(check, right, wrong):
+    check(changed())
+    with pytest.raises(AssertionError):
+        check(changed(right, wrong))
+
+
+# The value model
+
+
+def test_a_value_is_about_the_text_before_its_token(tiny):
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    critic = algorithms.ValueModel(model.model)
+    prompts, answers = [[9], [5, 6, 7, 8]], [[20, 21, 22], [30]]
+    ids, attention_mask, mask = algorithms.pad_responses(prompts, answers, pad_id=1)
+    assert critic(ids, attention_mask, 3).tolist() == [[0.0] * 3] * 2  # the layer begins at zero
+    torch.nn.init.normal_(critic.head.weight)
+    values = critic(ids, attention_mask, 3)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers)):
+        hidden = model.model(torch.tensor([prompt + answer])).last_hidden_state[0]
+        alone = critic.head(hidden[len(prompt) - 1 : -1]).squeeze(-1)  # from the prompt's last token on
+        assert values[row][mask[row].bool()].tolist() == pytest.approx(alone.tolist(), rel=1e-4, abs=1e-4)
+    ids[0, -1] = 99
+    assert torch.equal(critic(ids, attention_mask, 3)[0], values[0])  # the last token comes after all of them
