@@ -529,7 +529,7 @@ def slow_advantages(rewards, values, mask, gamma, lam):
     return found
 
 
-def check_advantage_estimation(functions, seeds=range(20)):
+def check_advantage_estimation(functions, seeds=range(6)):
     for seed in seeds:
         rewards, values, mask = random_tokens(seed)
         for gamma, lam in [(1.0, 0.95), (0.9, 0.5), (1.0, 0.0), (0.99, 1.0)]:
