@@ -111,7 +111,9 @@ def grpo_loss(
 ) -> torch.Tensor:
     """GRPO's loss, a scalar: the clipped surrogate minus β times the KL estimate k3, averaged, with a minus before it.
 
-    Shao et al. 2024, eq. 3 (with `loss_type` "grpo"). `advantages` (B,). Raises ValueError for β without `ref_logps`.
+    Shao et al. 2024, eq. 3 (with `loss_type` "grpo"). `advantages` (B,). The library multiplies the estimate by ρ, for
+    the gradient of the KL itself; with `use_bias_correction_kl=False` it is this one.
+    Raises ValueError for β without `ref_logps`.
     """
     objective = clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon_high)
     if beta:

@@ -31,7 +31,8 @@ class Run:
 
     `parts`: {name: module or optimizer}, everything that training changes; "model" must be one of them. `settings`:
     what makes two runs the same one, as plain values; a checkpoint with others is refused (ValueError). After an
-    interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes on from there.
+    interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes on from there. A second
+    interrupt stops at once (KeyboardInterrupt). A gradient of nan or inf stops the run (FloatingPointError).
     Raises RuntimeError when another process trains in `folder`, or when the model has been trained already and no
     checkpoint is there to go back to.
     """
@@ -41,7 +42,9 @@ class Run:
         self.settings = json.loads(json.dumps({**settings, "steps": steps}, default=str))
         self.state = TrainerState(max_steps=steps, log_history=[])
         self.live, self.alarms = LiveLog(charts=charts), TrainingAlarms()
-        self._args = SimpleNamespace(max_completion_length=settings.get("max_new_tokens"), beta=settings.get("beta", 0))
+        self._args = SimpleNamespace(
+            max_completion_length=settings.get("max_new_tokens"), beta=settings.get("beta", 0), fp16=False
+        )
 
     def __enter__(self) -> "Run":
         self._open = ExitStack()
@@ -50,6 +53,9 @@ class Run:
             self._start()
             self._interrupts = Checkpoints(self.path.parent, {})
             self._open.enter_context(self._interrupts.catching_interrupts())
+            for part in self.parts.values():
+                if isinstance(part, torch.optim.Optimizer):
+                    self._open.callback(part.register_step_pre_hook(self._before_update).remove)
         except BaseException:
             self._open.close()
             raise
@@ -75,6 +81,13 @@ class Run:
     def _tell(self, event: str, **kwargs) -> None:
         for callback in (self.live, self.alarms):
             getattr(callback, event)(self._args, self.state, TrainerControl(), **kwargs)
+
+    def _before_update(self, *_) -> None:
+        """Raise FloatingPointError for a gradient that is nan or inf, while the weights are still whole."""
+        for part in self.parts.values():
+            if isinstance(part, torch.nn.Module):
+                self.alarms.on_pre_optimizer_step(self._args, self.state, TrainerControl(), model=part)
+        self.parts["model"].trained_steps = self.state.global_step + 1  # from its first update on, not as it was loaded
 
     def _end_step(self, step: int, stopping: bool) -> None:
         self.state.global_step = self.parts["model"].trained_steps = step

@@ -1,0 +1,481 @@
+"""`Run`, `train_grpo` and `train_ppo`: stopped and killed runs end as whole ones do, and a step is the formula's.
+
+Linux and macOS: the killed processes are forked.
+"""
+
+import copy
+import hashlib
+import inspect
+import math
+import os
+import random
+import signal
+import threading
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import make_model
+from kill_runs import length_reward, save_tiny_model, tiny_rows, tiny_trainer
+from transformers import AutoModelForCausalLM
+
+import helper.algorithms as algorithms
+from helper.algorithms import Run, ValueModel, sample_batch, train_grpo, train_ppo, training
+from helper.checkpoints import LOCK, TrainingStopped
+from helper.models import set_seed
+
+STEPS = 6
+TEMPERATURE, RATE = 0.7, 1e-3  # of the runs of one step
+ROWS = tiny_rows("grpo")[:7]
+
+
+def at_call(number, what, then=length_reward):
+    """A reward function that does something when it is called for the given time; a step calls it once."""
+    calls = []
+
+    def reward(completions, **kwargs):
+        calls.append(1)
+        if len(calls) == number:
+            what()
+        return then(completions, **kwargs)
+
+    reward.__name__ = length_reward.__name__  # so that the settings of the run are the same
+    return reward
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def press_twice():
+    press_ctrl_c()
+    press_ctrl_c()
+
+
+def press_from_a_thread():
+    timer = threading.Timer(0.01, press_ctrl_c)
+    timer.start()
+    timer.join()
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """A checkpoint every second step."""
+    monkeypatch.setattr(training, "Run", partial(Run, save_every=2))
+
+
+def grpo(tokenizer, folder, reward=length_reward, model=None, **changes):
+    """A whole run on a fresh model: the model and the log."""
+    model = model or make_model(tokenizer)
+    settings = {"steps": STEPS, "learning_rate": 1e-3, "max_new_tokens": 6, "prompts_per_step": 3, "charts": False}
+    return model, train_grpo(model, tokenizer, ROWS, [reward], folder=folder, **settings | changes)
+
+
+def ppo(tokenizer, folder, reward=length_reward, model=None, shared=True, **changes):
+    model = model or make_model(tokenizer)
+    settings = {"steps": STEPS, "learning_rate": 1e-3, "value_learning_rate": 1e-2, "max_new_tokens": 6, "charts": False}
+    settings |= {"responses_per_step": 6, "epochs": 2, "micro_batch": 4, "beta": 0.05}
+    critic = ValueModel(model.model if shared else copy.deepcopy(model.model))
+    return model, train_ppo(model, critic, tokenizer, ROWS, [reward], folder=folder, **settings | changes)
+
+
+# GRPO with everything that a checkpoint has to bring back: a reference that moves, several updates from one batch
+RUNS = {
+    "grpo": grpo,
+    "grpo, reference": partial(grpo, beta=0.05, refresh_reference=2, inner_updates=2, micro_batch=5),
+    "ppo": ppo,
+    "ppo, two models": partial(ppo, shared=False),
+}
+
+
+def outcome(model, live) -> tuple[str, list[float]]:
+    weights = hashlib.sha256()
+    for values in model.state_dict().values():
+        weights.update(values.numpy().tobytes())
+    return weights.hexdigest(), live.table()["loss"].tolist()
+
+
+@pytest.fixture(scope="module")
+def whole(tokenizer, tmp_path_factory):
+    """What uninterrupted runs end with."""
+    known = {}
+
+    def ends(kind):
+        if kind not in known:
+            known[kind] = outcome(*RUNS[kind](tokenizer, tmp_path_factory.mktemp("whole")))
+        return known[kind]
+
+    return ends
+
+
+# Interrupts and kills
+
+
+@pytest.mark.parametrize("what", [press_ctrl_c, press_from_a_thread])
+@pytest.mark.parametrize("kind", RUNS)
+def test_an_interrupted_run_ends_as_a_whole_one(kind, what, tokenizer, tmp_path, whole, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingStopped, match="Stopped after step 3 of 6 and saved. Run this cell again"):
+        RUNS[kind](tokenizer, tmp_path, at_call(3, what))
+    assert signal.getsignal(signal.SIGINT) is before and [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+    torch.rand(7)  # other random numbers, as in another process
+    capsys.readouterr()
+    assert outcome(*RUNS[kind](tokenizer, tmp_path)) == whole(kind)
+    assert "Going on from step 3 of 6." in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_model_goes_on_too(tokenizer, tmp_path, whole):
+    model = make_model(tokenizer)
+    with pytest.raises(TrainingStopped):
+        grpo(tokenizer, tmp_path, at_call(5, press_ctrl_c), model)
+    assert not model.training
+    assert outcome(*grpo(tokenizer, tmp_path, model=model)) == whole("grpo")
+
+
+def test_a_second_interrupt_stops_at_once(tokenizer, tmp_path, whole):
+    model = make_model(tokenizer)
+    with pytest.raises(KeyboardInterrupt):
+        grpo(tokenizer, tmp_path, at_call(4, press_twice), model)
+    assert torch.load(tmp_path / "run.pt")["step"] == 2
+    assert outcome(*grpo(tokenizer, tmp_path, model=model)) == whole("grpo")
+
+
+def exit_code_of_a_child(what) -> int:
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            what()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("kind", ["grpo, reference", "ppo"])
+def test_a_killed_run_ends_as_a_whole_one(kind, tokenizer, tmp_path, whole):
+    assert exit_code_of_a_child(lambda: RUNS[kind](tokenizer, tmp_path, at_call(4, die))) == -signal.SIGKILL
+    assert {path.name for path in tmp_path.iterdir()} == {"run.pt", LOCK}  # the dead process's lock is taken over
+    assert outcome(*RUNS[kind](tokenizer, tmp_path)) == whole(kind)
+    assert not list(tmp_path.iterdir())
+
+
+def half_written(then, real_save=torch.save):
+    """In the place of `torch.save`: writes half of the second checkpoint."""
+    calls = []
+
+    def save(saved, path):
+        real_save(saved, path)
+        calls.append(1)
+        if len(calls) == 2:
+            os.truncate(path, path.stat().st_size // 2)
+            then()
+
+    return save
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tokenizer, tmp_path, whole, capsys):
+    def run():
+        torch.save = half_written(die)
+        grpo(tokenizer, tmp_path)
+
+    assert exit_code_of_a_child(run) == -signal.SIGKILL
+    assert {path.name for path in tmp_path.iterdir()} == {"run.pt", "run.unfinished", LOCK}
+    assert outcome(*grpo(tokenizer, tmp_path)) == whole("grpo")
+    assert "Going on from step 2 of 6." in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tokenizer, tmp_path, whole, monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", half_written(full))
+        with pytest.raises(OSError, match="No space left"):
+            grpo(tokenizer, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+    assert outcome(*grpo(tokenizer, tmp_path)) == whole("grpo")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("learning_rate", 1e-4), ("steps", 8), ("seed", 1), ("advantage", algorithms.leave_one_out_advantages), ("beta", 0.1)],
+)
+def test_a_checkpoint_of_other_settings_is_refused(name, value, tokenizer, tmp_path):
+    with pytest.raises(TrainingStopped):
+        grpo(tokenizer, tmp_path, at_call(1, press_ctrl_c))
+    model = make_model(tokenizer)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=rf"other settings \({name}\)\. Delete it to start anew"):
+        grpo(tokenizer, tmp_path, model=model, **{name: value})
+    assert all(torch.equal(values, before[key]) for key, values in model.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_a_model_that_has_been_trained_is_refused(tokenizer, tmp_path):
+    model, _ = grpo(tokenizer, tmp_path, steps=1)
+    with pytest.raises(RuntimeError, match="trained already: load it anew"):
+        grpo(tokenizer, tmp_path, model=model, steps=1)
+
+
+def test_a_model_left_within_its_first_step_is_refused(tokenizer, tmp_path, monkeypatch):
+    model, real_step = make_model(tokenizer), torch.optim.AdamW.step
+
+    def interrupted_step(self, *args, **kwargs):
+        real_step(self, *args, **kwargs)
+        press_twice()
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(torch.optim.AdamW, "step", interrupted_step)
+        grpo(tokenizer, tmp_path, model=model, inner_updates=2)
+    with pytest.raises(RuntimeError, match="trained already: load it anew"):
+        grpo(tokenizer, tmp_path, model=model, inner_updates=2)
+
+
+@pytest.mark.parametrize("run", [grpo, ppo])
+def test_a_reward_of_nan_stops_the_run_before_it_reaches_the_weights(run, tokenizer, tmp_path):
+    def nan_reward(completions, **kwargs):
+        return [math.nan] * len(completions)
+
+    model = make_model(tokenizer)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(FloatingPointError, match="Training stopped in step 1: the (gradient|loss) is nan."):
+        run(tokenizer, tmp_path, nan_reward, model)
+    assert all(torch.equal(values, before[key]) for key, values in model.state_dict().items())
+
+
+def test_a_run_leaves_the_lock_and_the_handler_as_they_were(tmp_path):
+    before, model = signal.getsignal(signal.SIGINT), torch.nn.Linear(2, 1)
+    with pytest.raises(ZeroDivisionError), Run(tmp_path, {"model": model}, 3, {}, charts=False) as run:
+        assert (tmp_path / LOCK).exists() and signal.getsignal(signal.SIGINT) is not before
+        for _ in run:
+            1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGINT) is before
+    (tmp_path / "run.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(Exception), Run(tmp_path, {"model": model}, 3, {}):  # noqa: B017
+        pass
+    assert not (tmp_path / LOCK).exists() and signal.getsignal(signal.SIGINT) is before
+
+
+# One step
+
+
+@pytest.fixture
+def plain_steps(monkeypatch):
+    """Gradient descent without scaled gradients, so that what a step does to a weight is linear in its gradient."""
+    monkeypatch.setattr(torch.optim, "AdamW", lambda weights, lr=1.0, **_: torch.optim.SGD(weights, lr=lr))
+    monkeypatch.setattr(training, "LARGEST_NORM", math.inf)
+
+
+def weights_of(model) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def assert_same_step(ours: dict, theirs: dict, before: dict, close: float = 1e-4) -> None:
+    """The weights have moved, and by the same."""
+    for name in before:
+        moved = (theirs[name] - before[name]).abs().max().item()
+        difference = (ours[name] - theirs[name]).abs().max().item()
+        assert difference <= close * moved + 1e-7, f"{name}: {difference:.2e} apart, moved by {moved:.2e}"
+    assert any(not torch.equal(ours[name], before[name]) for name in before)
+
+
+def first_batch(model, tokenizer, prompts: int, group_size: int):
+    """What the first step of a run of seed 0 samples."""
+    drawn = random.Random("0-1").sample(ROWS, prompts)
+    set_seed(1)
+    return sample_batch(model, tokenizer, drawn, [length_reward], group_size, 6, TEMPERATURE)
+
+
+def logps_of(model, batch) -> torch.Tensor:
+    return algorithms.response_log_probabilities(model, batch.ids, batch.attention_mask, batch.length, TEMPERATURE)
+
+
+def check_grpo_step(loops, tokenizer, folder, loss_type="grpo", beta=0.1, updates=2) -> None:
+    by_hand = make_model(tokenizer)
+    before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 3, 4)
+    old, advantages, found = logps_of(by_hand, batch).detach(), algorithms.group_advantages(batch.rewards, 4), []
+    settings = {"beta": beta, "loss_type": loss_type}
+    for _ in range(updates):
+        logps = logps_of(by_hand, batch)
+        loss = algorithms.grpo_loss(logps, old, advantages, batch.mask, ref_logps=old, max_length=6, **settings)
+        descend(by_hand, loss)
+        found.append(loss.item())
+    for size in (24, 5):  # a part may be of any size
+        model = make_model(tokenizer)
+        live = loops.train_grpo(
+            model, tokenizer, ROWS, [length_reward], folder=folder, steps=1, learning_rate=RATE, max_new_tokens=6,
+            prompts_per_step=3, temperature=TEMPERATURE, inner_updates=updates, micro_batch=size, charts=False, **settings,
+        )  # fmt: skip
+        assert_same_step(weights_of(model), weights_of(by_hand), before)
+        assert live.table()["loss"].tolist() == pytest.approx([sum(found) / updates], rel=1e-3, abs=1e-6)
+
+
+def descend(model, loss: torch.Tensor) -> None:
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    with torch.no_grad():
+        for weight, gradient in zip(model.parameters(), gradients):
+            weight -= RATE * gradient
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("updates", [1, 3])
+def test_a_step_of_grpo_is_gradient_descent_on_its_loss(loss_type, beta, updates, tokenizer, tmp_path, plain_steps):
+    check_grpo_step(training, tokenizer, tmp_path, loss_type, beta, updates)
+
+
+def check_ppo_step(loops, tokenizer, folder) -> None:
+    by_hand = make_model(tokenizer)
+    critic = value_model(by_hand)
+    before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 6, 1)
+    with torch.no_grad():
+        old, values = logps_of(by_hand, batch), critic(batch.ids, batch.attention_mask, batch.length)
+    rewards = algorithms.token_rewards(batch.rewards, old, old, batch.mask, 0.05)
+    advantages, returns = algorithms.generalised_advantages(rewards, values, batch.mask, lam=0.9)
+    policy = algorithms.ppo_policy_loss(logps_of(by_hand, batch), old, algorithms.whiten(advantages, batch.mask), batch.mask)
+    error = algorithms.value_loss(critic(batch.ids, batch.attention_mask, batch.length), values, returns, batch.mask)
+    descend(by_hand, policy + 0.1 * error)
+    model = make_model(tokenizer)
+    live = loops.train_ppo(
+        model, value_model(model), tokenizer, ROWS, [length_reward], folder=folder, steps=1, learning_rate=RATE,
+        value_learning_rate=RATE, max_new_tokens=6, responses_per_step=6, temperature=TEMPERATURE, beta=0.05, lam=0.9,
+        epochs=1, micro_batch=6, charts=False,
+    )  # fmt: skip
+    assert_same_step(weights_of(model), weights_of(by_hand), before)
+    row = live.table().iloc[0]
+    assert row["value_loss"] == pytest.approx(error.item(), rel=1e-4)
+    assert row["loss"] == pytest.approx(policy.item(), rel=1e-4, abs=1e-6)
+    assert row["kl"] == 0 and row["reward"] == pytest.approx(batch.rewards.mean().item())
+
+
+def value_model(model) -> ValueModel:
+    """One that shares the model's layers, and has learned something already."""
+    critic = ValueModel(model.model)
+    torch.nn.init.constant_(critic.head.weight, 0.02)
+    return critic
+
+
+def test_a_step_of_ppo_is_gradient_descent_on_its_losses(tokenizer, tmp_path, plain_steps):
+    check_ppo_step(training, tokenizer, tmp_path)
+
+
+LOOP_MISTAKES = [
+    (check_grpo_step, "old = logps.detach() if old_logps is None", "old = logps.detach() if True"),
+    (check_grpo_step, "return len(part.ids) / len(batch.ids)", "return 1.0"),
+    (check_grpo_step, "advantages[part], some.mask, epsilon=", "advantages[: len(some.ids)], some.mask, epsilon="),
+    (check_grpo_step, "batch.length) / temperature", "batch.length)"),
+    (check_grpo_step, "batch.ids[:, -batch.length :]), ", "batch.ids[:, -batch.length - 1 : -1]), "),
+    (check_grpo_step, "        optimizer.zero_grad()\n                for", "        for"),
+    (check_ppo_step, "(policy_loss + value_coefficient * error)", "(policy_loss + error)"),
+    (check_ppo_step, "advantages = whiten(advantages, batch.mask)", "advantages = advantages"),
+    (check_ppo_step, "returns[part], some.mask", "advantages[part], some.mask"),
+    (check_ppo_step, "batch.mask, gamma, lam)", "batch.mask, gamma)"),
+]
+
+
+@pytest.mark.parametrize("check, right, wrong", LOOP_MISTAKES)
+def test_a_mistake_in_a_loop_is_caught(check, right, wrong, tokenizer, tmp_path, plain_steps):
+    source, names = inspect.getsource(training), {"__name__": "changed"}
+    assert source.count(right) == 1
+    exec(source.replace(right, wrong), names)
+    names["LARGEST_NORM"] = math.inf
+    with pytest.raises((AssertionError, FloatingPointError)):
+        check(SimpleNamespace(**names), tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("loss_type, beta", [("grpo", 0.0), ("dr_grpo", 0.0), ("dapo", 0.1)])
+def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_path, plain_steps):
+    """From the same responses: the weights, and what is logged about it under the library's names."""
+    rows = ROWS[:2]
+    folder = save_tiny_model(tmp_path / "tiny")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    sampled, real = [], training.generate_tokens
+
+    def remember(model, tokenizer, prompts, *args, **kwargs):
+        responses = real(model, tokenizer, prompts, *args, **kwargs)
+        sampled.extend(zip(prompts, responses))
+        return responses
+
+    settings = {"loss_type": loss_type, "beta": beta, "learning_rate": RATE, "temperature": TEMPERATURE}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "generate_tokens", remember)
+        live = train_grpo(
+            model,
+            tokenizer,
+            rows,
+            [length_reward],
+            folder=tmp_path / "ours",
+            prompts_per_step=2,
+            max_new_tokens=6,
+            steps=1,
+            charts=False,
+            **settings,
+        )
+    trainer = tiny_trainer(
+        "grpo", folder, tmp_path / "theirs", steps=1, rows=rows, per_device_train_batch_size=8, save_strategy="no",
+        max_grad_norm=1e9, use_bias_correction_kl=False, **settings,
+    )  # fmt: skip
+    trainer._generate_single_turn = lambda prompts, *_: ([take(sampled, prompt) for prompt in prompts], None)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=RATE)
+    before = weights_of(trainer.model)
+    trainer.train()
+    assert not sampled
+    assert_same_step(weights_of(model), weights_of(trainer.model), before)
+    ours, theirs = live.table().iloc[0], trainer.state.log_history[0]
+    names = [
+        "grad_norm",
+        "entropy",
+        "reward",
+        "frac_reward_zero_std",
+        "completions/mean_length",
+        "completions/clipped_ratio",
+    ]
+    for name in names + ["kl"] * (beta > 0):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
+    assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+
+
+def take(sampled: list, prompt: list[int]) -> list[int]:
+    """The next response that was sampled for this prompt."""
+    place = next(i for i, (asked, _) in enumerate(sampled) if asked == prompt)
+    return sampled.pop(place)[1]
+
+
+# The pieces of the loops
+
+
+def test_rewards_are_weighted_and_get_the_rows_columns():
+    def known(prompts, completions, truth, **kwargs):
+        assert prompts == [ROWS[0]["prompt"], ROWS[1]["prompt"]]
+        return [float(answer[-1]["content"] == true) for answer, true in zip(completions, truth)]
+
+    texts = [ROWS[0]["truth"], "no"]
+    paid = algorithms.reward_texts(ROWS[:2], texts, [known, length_reward], [2.0, 0.5])
+    assert paid.tolist() == [2.0 + 0.5 * (len(texts[0]) % 5), 0.5 * 2]
+    assert algorithms.reward_texts(ROWS[:2], texts, [known]).tolist() == [1.0, 0.0]
+
+
+def test_a_reference_that_moves_is_the_policy_of_that_step(tokenizer, tmp_path):
+    fixed = grpo(tokenizer, tmp_path, beta=0.5)[1].table()["kl"]
+    moved = grpo(tokenizer, tmp_path, beta=0.5, refresh_reference=1)[1].table()["kl"]
+    assert moved.abs().max() < 1e-5 < fixed.iloc[2:].min()  # at each step the policy is its own reference
+
+
+def test_grpo_learns_what_it_is_paid_for(tokenizer, tmp_path):
+    def short(completions, **kwargs):
+        return [-float(len(completion[-1]["content"])) for completion in completions]
+
+    _, live = grpo(tokenizer, tmp_path, short, steps=15, learning_rate=1e-2, prompts_per_step=6)
+    rewards = live.table()["reward"]
+    assert rewards.iloc[-4:].mean() > rewards.iloc[:4].mean() + 1
