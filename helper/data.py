@@ -28,7 +28,7 @@ from helper.validation import (  # noqa: F401  (lessons and older code look for 
 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # Hub data sets that want to be told which part of them
 TEXT_CELL = "text-align: left; vertical-align: top; white-space: pre-wrap"  # in the cells: JupyterLab drops a <style>
-WHOLE_LINE = 28  # characters: lines of a table that are no longer than that are not broken
+WHOLE_LINE = 40  # characters: a column of a table whose lines are no longer than that is given their width
 LINE_HINT = "Each row is one JSON object on one line."
 LIST_HINT = "This looks like one JSON list: read it with json.load, or write it one row a line."
 DEEPEST = 50  # lists and objects in one another; Arrow's tables end at 64
@@ -234,7 +234,7 @@ def display_dataset(dataset, rows: int = 3) -> None:
     for name, column in table.items():
         texts = [str(text) for text in column]
         longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
-        style = f"{TEXT_CELL}; min-width: {min(longest, WHOLE_LINE)}ch"
+        style = f"{TEXT_CELL}; width: {longest * 0.55:.1f}em" if longest <= WHOLE_LINE else TEXT_CELL
         head += f'<th scope="col" style="{TEXT_CELL}">{html.escape(str(name))}</th>'
         body = [f'{row}<td style="{style}">{html.escape(text)}</td>' for row, text in zip(body, texts, strict=True)]
     lines = "".join(f"<tr>{row}</tr>" for row in body)
