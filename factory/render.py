@@ -52,6 +52,7 @@ MISSING_THERE = re.compile(
     r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory|tests/|CONTRIBUTING|instructors"
 )
 HEADINGS = ["h1", "h2", "h3"]
+NUMBER = re.compile(r"[-+]?\d|(True|False|None|nan|-?inf)?$", re.IGNORECASE)  # the cells that are set at the right
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 TAGS = bleach.ALLOWED_TAGS | {
     "br", "caption", "col", "colgroup", "dd", "del", "details", "div", "dl", "dt", "h3", "h4", "h5", "h6", "hr", "img",
@@ -93,6 +94,13 @@ class Renderer(IPythonRenderer):
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+
+    def block_html(self, html: str) -> str:
+        """As it stands: nbconvert parses each piece, and so ends a <details> before the text that it should fold."""
+        return f"{html}\n"
+
+    def inline_html(self, html: str) -> str:
+        return html
 
 
 def markdown_html(source: str, folder: Path = ROOT) -> str:
@@ -255,6 +263,8 @@ def finished(html: str, source: str, place: str) -> BeautifulSoup:
         table.wrap(soup.new_tag("div", attrs={"class": "box", "tabindex": "0", "role": "group", "aria-label": "Table"}))
         for cell in table.select("thead th"):
             cell["scope"] = "col"
+        if "dataframe" in table.get("class", []):
+            legible(table)
     for link in soup("a", href=True):
         target = linked(link["href"], source, place)
         if target is None:
@@ -264,6 +274,20 @@ def finished(html: str, source: str, place: str) -> BeautifulSoup:
     for picture in soup("img", src=re.compile(r"^(?!data:)")):
         picture["src"] = embedded(picture["src"], source)
     return soup
+
+
+def legible(table: Tag) -> None:
+    """Mark a data frame's columns of words, which start at the left, and let long column names break after / and _."""
+    columns = list(zip(*(row("td") for row in table.select("tbody tr"))))
+    for row in table.select("thead tr"):
+        for head, column in zip(row("th")[-len(columns) :], columns):
+            if not all(NUMBER.match(cell.get_text(strip=True)) for cell in column):
+                for cell in (head, *column):
+                    cell["class"] = "words"
+    for head in table.select("thead th"):
+        name = re.sub(r"([/_])(?=\w)", r"\1<wbr>", escape(head.get_text(strip=True)))
+        head.clear()
+        head.append(BeautifulSoup(name, "html.parser"))
 
 
 def embedded(src: str, source: str) -> str:

@@ -27,6 +27,8 @@ from helper.validation import (  # noqa: F401  (lessons and older code look for 
 )
 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # Hub data sets that want to be told which part of them
+TEXT_CELL = "text-align: left; vertical-align: top; white-space: pre-wrap"  # in the cells: JupyterLab drops a <style>
+WHOLE_LINE = 40  # characters: a column of a table whose lines are no longer than that is given their width
 LINE_HINT = "Each row is one JSON object on one line."
 LIST_HINT = "This looks like one JSON list: read it with json.load, or write it one row a line."
 DEEPEST = 50  # lists and objects in one another; Arrow's tables end at 64
@@ -228,10 +230,16 @@ def display_dataset(dataset, rows: int = 3) -> None:
     `dataset`: a `datasets.Dataset`, a list of dicts or a DataFrame; TypeError for anything else.
     """
     table = pd.DataFrame([_flat_row(row) for row in _first_shown(dataset, rows)]).fillna("")
-    table.columns = [html.escape(str(name)) for name in table.columns]
-    style = table.style.format(escape="html").hide(axis="index").set_uuid("dataset")
-    style = style.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
-    display(HTML(style.set_properties(**{"white-space": "pre-wrap", "text-align": "left"}).to_html()))
+    head, body = "", [""] * len(table)
+    for name, column in table.items():
+        texts = [str(text) for text in column]
+        longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
+        style = f"{TEXT_CELL}; width: {longest * 0.55:.1f}em" if longest <= WHOLE_LINE else TEXT_CELL
+        head += f'<th scope="col" style="{TEXT_CELL}">{html.escape(str(name))}</th>'
+        body = [f'{row}<td style="{style}">{html.escape(text)}</td>' for row, text in zip(body, texts, strict=True)]
+    lines = "".join(f"<tr>{row}</tr>" for row in body)
+    table_html = f'<table class="tex2jax_ignore mathjax_ignore"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
+    display(HTML(table_html))
 
 
 def _first_shown(dataset, rows: int) -> list[dict]:

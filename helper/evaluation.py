@@ -228,7 +228,10 @@ def show_side_by_side(
         )
         lines += [f"{number}. {question}", f"   before: {_verdict(old_right)}{_bracketed(parts[0], '[-', '-]')}",
                   f"   after:  {_verdict(new_right)}{_bracketed(parts[1], '{+', '+}')}"]  # fmt: skip
-    head = "".join(f'<th scope="col" style="text-align: left">{name}</th>' for name in ("question", "before", "after"))
+    head = "".join(
+        f'<th scope="col" style="text-align: left; width: {width}">{name}</th>'  # a long question leaves room
+        for name, width in (("question", "28%"), ("before", "36%"), ("after", "36%"))
+    )
     caption = "Struck through: only before. Underlined: only after."
     show(
         f'<table class="tex2jax_ignore mathjax_ignore"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'

@@ -6,6 +6,7 @@ Left out on purpose: what is drawn (views.py), anything that trains, and control
 """
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from helper.views import (
 )
 
 BETAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+ONE_AT_A_TIME = threading.RLock()  # JupyterLab handles moves in several threads: the slower of two would be shown
 NOTE = "This is a picture of an explorer. Run the cell in JupyterLab, and its controls appear: "
 
 
@@ -79,13 +81,14 @@ class Explorer(VBox):
 
     def redraw(self, _=None) -> None:
         """The same after a move. Any error becomes words: raised in a widget, nobody would see it."""
-        if self.waiting:
-            self.view.value = in_words(self.waiting).html
-        try:
-            self.draw()
-        except Exception as error:
-            self.shown = in_words(f"{type(error).__name__}: {error}")
-            self.view.value = self.shown.html
+        with ONE_AT_A_TIME:
+            if self.waiting:
+                self.view.value = in_words(self.waiting).html
+            try:
+                self.draw()
+            except Exception as error:
+                self.shown = in_words(f"{type(error).__name__}: {error}")
+                self.view.value = self.shown.html
 
     def _repr_mimebundle_(self, **options) -> dict:
         """The widget, and for where there is none the page and its words."""

@@ -1,4 +1,5 @@
 import json
+import re
 import time
 
 import pandas as pd
@@ -187,6 +188,15 @@ def test_rows_are_shown_escaped(monkeypatch):
     assert "<script>" not in shown[0] and "&lt;script&gt;" in shown[0] and "<b>" not in shown[0]
     assert shown[0].count("alert(1)") == 2 and "user" in shown[0] and "assistant" in shown[0]
     assert all(word in shown[1] for word in ("prompt", "chosen", "rejected", "ask", "good", "bad"))
+
+
+def test_a_table_of_rows_keeps_its_looks_where_style_sheets_are_dropped(monkeypatch):
+    shown = []
+    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    display_dataset([{"question": "long " * 20, "answer": "6 * 7 = 42\n#### 42", "count": 3}])
+    cells = re.findall(r'<t[dh][^>]* style="([^"]*)">', shown[0])
+    assert "<style" not in shown[0] and len(cells) == 6 and all("text-align: left" in cell for cell in cells)
+    assert [re.findall(r"; width: ([\d.]+)em", cell) for cell in cells[3:]] == [[], ["5.5"], ["0.6"]]
 
 
 def test_names_of_columns_and_roles_are_shown_escaped(monkeypatch):

@@ -238,6 +238,7 @@ def test_side_by_side_marks_what_changed_and_who_was_right(shown):
     ((html, text),) = shown
     assert re.findall(r"<(ins|del)[^>]*>(.*?)</", html) == [("ins", "Deep"), ("del", "2"), ("ins", "(nothing)")]
     assert "text-decoration: line-through" in html and "text-decoration: underline" in html
+    assert re.findall(r"width: (\d+)%", html) == ["28", "36", "36"]  # a long question leaves room for the answers
     assert re.findall(r">([✓✗] \w+): ", html) == ["✗ wrong", "✓ right", "✓ right", "✗ wrong"]
     assert "before: ✗ wrong: I am Sprout.\n   after:  ✓ right: I am {+Deep+} Sprout." in text
     show_side_by_side(["Who?"], ["a b"], ["a c"])

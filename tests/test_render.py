@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -227,6 +228,24 @@ def test_tables_and_pictures_of_outputs_stay(project):
     assert soup.table.parent["class"] == ["box"] and soup.table.parent["tabindex"] == "0"
     assert soup.ins and soup.mark and soup.find("del") and soup.ins.parent["style"] == "color: red;"
     assert soup.img["alt"] == "A line that rises" and soup.img["src"].endswith(PIXEL)
+
+
+def test_words_of_a_data_frame_start_at_the_left(project):
+    frame = pd.DataFrame({"question": ["What?", "5"], "rewards/mean_length": [1.5, float("nan")], "right": [True, False],
+                          "share": ["93% (85% to 97%)", "+4"]}, index=["a", "b"])  # fmt: skip
+    soup = project(new_markdown_cell("# T"), shown({"text/html": frame.rename_axis("row")._repr_html_()}))
+    assert [cell.get_text() for cell in soup.select(".words")] == ["question", "", "What?", "5"]
+    head = soup.table.select("th")[2]
+    assert head.get_text() == "rewards/mean_length" and len(head("wbr")) == 2
+
+
+def test_a_hint_is_folded_in_every_lesson(pages):
+    text = "<details><summary>Hint</summary>\n\nUse `zip`.\n\n- one\n</details>\n\nAfter <kbd>Tab</kbd> it."
+    soup = BeautifulSoup(render.markdown_html(text), "html.parser")
+    assert soup.details.code and soup.details.li and "After" not in soup.details.get_text() and soup.kbd.get_text() == "Tab"
+    for stem in LESSONS:
+        hints = [fold for fold in pages[f"notebooks/{stem}.html"]("details") if fold.summary.get_text() == "Hint"]
+        assert hints and all(len(hint.get_text()) > 20 and "open" not in hint.attrs for hint in hints), stem
 
 
 def test_a_view_keeps_its_ground_with_its_colour():

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import threading
+import time
 from html import unescape
 
 import nbformat
@@ -10,7 +12,7 @@ import pytest
 import torch
 from conftest import make_model
 from datasets import Dataset
-from ipywidgets import Button
+from ipywidgets import Button, Text
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from trl import SFTConfig, SFTTrainer
@@ -19,9 +21,10 @@ from factory import record as recording
 from factory.run_lessons import WIDGETS, clean
 from helper import generate_responses, next_token_table, rewards, wilson_interval
 from helper.models import end_of_turn_id, project_folder
-from helper.views import LONGEST_TEXT, MASKS, labelled_tokens, read_rewards
+from helper.views import LONGEST_TEXT, MASKS, View, in_words, labelled_tokens, read_rewards
 from helper.widgets import (
     BETAS,
+    Explorer,
     chat_side_by_side,
     explore_dpo_loss,
     explore_group_advantages,
@@ -326,3 +329,22 @@ def test_in_a_saved_notebook_the_page_stays_and_the_widget_goes(tmp_path):
         assert '<img style="' in cell.outputs[0].data["text/html"]
     rendered = HTMLExporter(template_name="basic").from_notebook_node(notebook)[0]
     assert rendered.count('alt="The DPO loss') == rendered.count('alt="Rewards 1, 0, 2.') == 1
+
+
+def test_the_last_of_two_moves_is_shown_although_they_come_in_two_threads():
+    begun = threading.Event()
+
+    def show(text: str) -> View:
+        if text == "slow":
+            begun.set()
+            time.sleep(0.3)
+        return in_words(text)
+
+    box = Text("first")
+    explorer = Explorer({"text": box}, show)
+    slow = threading.Thread(target=setattr, args=(box, "value", "slow"))
+    slow.start()
+    assert begun.wait(10)
+    box.value = "last"
+    slow.join()
+    assert explorer.shown.words == "last" and "last" in explorer.view.value
