@@ -40,7 +40,10 @@ def _signed(value: float, places: int = 3) -> str:
 
 
 def surrogate(ratios, advantage: float, epsilon: float, epsilon_high: float) -> tuple[np.ndarray, np.ndarray]:
-    """The clipped surrogate at each ratio ρ = π_θ/π_old, and its gradient by log π_θ (ρ·A, or 0 where it is flat)."""
+    """The clipped surrogate at each ratio ρ = π_θ/π_old, and its gradient with respect to log π_θ.
+
+    The gradient is ρ·A, or 0 where the surrogate is flat.
+    """
     logps = torch.tensor(np.log(ratios) * (1 - 1e-12), dtype=torch.float64)  # the corner itself is not flat yet
     logps = logps.view(1, -1).requires_grad_()
     advantages = torch.tensor([advantage], dtype=torch.float64)
@@ -75,7 +78,7 @@ def clip_view(advantage: float, epsilon: float, epsilon_high: float, ratio: floa
     start, end, why = _flat(advantage, epsilon, epsilon_high)
     figure, axes = _figure(2, 7, 3.2)
     top = 2 * LARGEST_RATIO  # at the largest advantage: the axis stays, and the line turns
-    names = ("surrogate", "its gradient by log π")
+    names = ("surrogate", "gradient with respect to log π")
     for axis, title, curve, now in zip(axes, names, curves, (value, gradient)):
         axis.axvspan(start, end, facecolor=PALE, edgecolor=GREY, hatch="///", linewidth=0, label="gradient 0")
         axis.plot(ratios, ratios * advantage, "--", color=GREY, linewidth=1.5, label="not clipped: ρ·A")
@@ -84,13 +87,14 @@ def clip_view(advantage: float, epsilon: float, epsilon_high: float, ratio: floa
         axis.axhline(0, color="black", linewidth=1)
         low, high = (-top, 0) if advantage < 0 else (0, top)
         axis.set(title=title, xlabel="ratio ρ = π / π_old", xlim=(0, LARGEST_RATIO), ylim=(low - 0.3, high + 0.3))
+        axis.set_xticks(np.arange(0, LARGEST_RATIO + 0.1, 0.5))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     clipped = min(max(ratio, 1 - epsilon), 1 + epsilon_high)
     facts = {
         "not clipped, ρ·A": f"{ratio:g} · {advantage:g} = {_number(ratio * advantage)}",
         "clipped, clip(ρ)·A": f"{clipped:g} · {advantage:g} = {_number(clipped * advantage)}",
         "surrogate, the smaller": _number(value),
-        "gradient by log π": f"{_signed(gradient)}: {_push(gradient)}",
+        "gradient with respect to log π": f"{_signed(gradient)}: {_push(gradient)}",
         "gradient 0 where": why,
     }
     words = "; ".join(f"{name}: {text}" for name, text in facts.items())
@@ -102,7 +106,7 @@ def clip_view(advantage: float, epsilon: float, epsilon_high: float, ratio: floa
 
 
 class Estimate(NamedTuple):
-    """Mean and standard deviation of an estimate from one sampled token, and its mean gradient by the logits."""
+    """Mean and standard deviation of an estimate from one sampled token, and its mean gradient per logit."""
 
     mean: float
     spread: float
@@ -120,27 +124,28 @@ def kl_estimates(moved: float) -> tuple[np.ndarray, dict[str, Estimate]]:
     logps = logits.log_softmax(-1)
     sampled = logps.exp().detach()
     exact = (logps.exp() * (logps - ref_logps)).sum()
-    rows = {"exact": Estimate(exact.item(), 0.0, _gradient(exact, logits))}
+    rows = {"exact": _estimate(exact, torch.zeros(()), logits)}
     for kind in MARKERS:
         values = kl_estimate(logps, ref_logps, kind)
         mean = (sampled * values).sum()
         spread = (sampled * (values - mean).square()).sum().sqrt()
-        rows[kind] = Estimate(mean.item(), spread.item(), _gradient(mean, logits))
+        rows[kind] = _estimate(mean, spread, logits)
     return sampled.numpy(), rows
 
 
-def _gradient(number: torch.Tensor, logits: torch.Tensor) -> np.ndarray:
-    return torch.autograd.grad(number, logits, retain_graph=True)[0].numpy()
+def _estimate(mean: torch.Tensor, spread: torch.Tensor, logits: torch.Tensor) -> Estimate:
+    gradient = torch.autograd.grad(mean, logits, retain_graph=True)[0]
+    return Estimate(*(number.detach().numpy().round(12) + 0.0 for number in (mean, spread, gradient)))  # no rounding errors
 
 
 def _against(gradient: np.ndarray, true: np.ndarray) -> str:
     """How a gradient differs from the true one, in length and direction."""
     length, wanted = np.linalg.norm(gradient), np.linalg.norm(true)
-    if wanted < 1e-12:
+    if not wanted:
         return "0, as the true one: the policy is the reference"
-    if length < 1e-12:
-        return "0: nothing is learned from it"
-    if np.allclose(gradient, true, rtol=1e-9):
+    if not length:
+        return "0: only noise"
+    if np.allclose(gradient, true, rtol=1e-6):
         return "the true one"
     cosine = gradient @ true / length / wanted
     return f"another one: {length / wanted:.2f} times as long, cosine {cosine:.3f}"
@@ -162,7 +167,7 @@ def kl_view(moved: float) -> View:
         right.plot(places + 0.22 * (place - 1), gradient, marker, color=colour, label=kind)
     middle.set(title="mean ± spread (nats)", xticks=range(3), xticklabels=list(MARKERS), xlim=(-0.5, 2.5))
     right.axhline(0, color="black", linewidth=1)
-    right.set(title="gradient by logit", xticks=places, xticklabels=TOKENS, xlabel="token")
+    right.set(title="gradient per logit", xticks=places, xticklabels=TOKENS, xlabel="token")
     middle.margins(y=0.2)
     right.margins(y=0.35)
     for axis, columns in ((left, 1), (middle, 1), (right, 2)):
@@ -220,7 +225,7 @@ def gae_view(rewards: str, values: str, gamma: float, lam: float) -> View:
     errors, monte_carlo = (response_advantages(rewards, values, gamma, end)[0] for end in (0.0, 1.0))
     numbers = np.arange(1, len(rewards) + 1)
     figure, (left, right) = _figure(2, 7, 3.1)
-    left.bar(numbers, advantages, color=[BLUE if a >= 0 else ORANGE for a in advantages], label=f"λ = {lam:g}")
+    left.bar(numbers, advantages, color=BLUE, label=f"λ = {lam:g}")
     left.plot(numbers, errors, "o", color="black", markerfacecolor="white", label="λ = 0: TD error")
     left.plot(numbers, monte_carlo, "D", color=RED, label="λ = 1: Monte-Carlo")
     right.bar(numbers, returns, color=GREY, label=f"return, λ = {lam:g}")
@@ -264,9 +269,9 @@ def normalisers_view(right: int, wrong: int) -> View:
                  label=f"wrong answer, {wrong} tokens")  # fmt: skip
         axis.set(title=f"weight of {title}", xticks=places, xticklabels=LOSS_TYPES)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    columns = ["loss_type", "a token, right", "a token, wrong", "whole answer, right", "whole answer, wrong"]
+    columns = ["loss_type", "right, a token", "wrong, a token", "right, whole answer", "wrong, whole answer"]
     rows = [[name, f"{r:.4f}", f"{w:.4f}", f"{r * right:.3f}", f"{w * wrong:.3f}"] for name, (r, w) in weights.items()]
-    said = "; ".join(f"{name}: a token {r} and {w}, the whole answer {all_r} and {all_w}" for name, r, w, all_r, all_w in rows)
+    said = "; ".join("{}: a token {} and {}, the whole answer {} and {}".format(*row) for row in rows)
     words = f"Weights in a right answer of {right} tokens and a wrong one of {wrong}: {said}."
     longest = _facts({"longest answer allowed (only dr_grpo asks for it)": f"{LONGEST} tokens"})
     return View(words, page(picture(figure, words), _table(columns, rows), longest))

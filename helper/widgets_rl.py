@@ -9,9 +9,7 @@ from helper.views_rl import LONGEST, clip_view, gae_view, kl_view, normalisers_v
 from helper.widgets import Explorer, _look
 
 
-def explore_clip(
-    advantage: float = 1.0, epsilon: float = 0.2, epsilon_high: float = 0.2, ratio: float = 1.0
-) -> Explorer:
+def explore_clip(advantage: float = 1.0, epsilon: float = 0.2, epsilon_high: float = 0.2, ratio: float = 1.0) -> Explorer:
     """The surrogate min(ρA, clip(ρ, 1 - ε, 1 + ε_high)A) of one token, its gradient, and where that is zero.
 
     Schulman et al. 2017, arXiv 1707.06347, eq. 7; an ε_high of its own is DAPO's (Yu et al. 2025, arXiv 2503.14476).
