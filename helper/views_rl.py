@@ -11,8 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
-from helper.algorithms.policy_gradient import average, clipped_surrogate, kl_estimate
-from helper.algorithms.ppo import generalised_advantages
+from helper.algorithms import average, clipped_surrogate, generalised_advantages, kl_estimate
 from helper.plots import BLUE, FONT, GREEN, GREY, ORANGE, PALE, RED
 from helper.views import View, _facts, _figure, _table, page, picture
 
