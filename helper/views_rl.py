@@ -1,7 +1,7 @@
 """What the explorers of `helper.widgets_rl` show, for the lessons on GRPO and PPO; built as those of `helper.views`.
 
 Every number is computed by the functions of `helper.algorithms`, every gradient by automatic differentiation.
-Left out on purpose: sampling (means and spreads are exact, by enumeration), and anything that moves (widgets_rl.py).
+Left out on purpose: sampling (means and deviations are exact, by enumeration), and anything that moves (widgets_rl.py).
 """
 
 import math
@@ -108,7 +108,7 @@ class Estimate(NamedTuple):
     """Mean and standard deviation of an estimate from one sampled token, and its mean gradient per logit."""
 
     mean: float
-    spread: float
+    std: float
     gradient: np.ndarray
 
 
@@ -127,14 +127,14 @@ def kl_estimates(moved: float) -> tuple[np.ndarray, dict[str, Estimate]]:
     for kind in MARKERS:
         values = kl_estimate(logps, ref_logps, kind)
         mean = (sampled * values).sum()
-        spread = (sampled * (values - mean).square()).sum().sqrt()
-        rows[kind] = _estimate(mean, spread, logits)
+        std = (sampled * (values - mean).square()).sum().sqrt()
+        rows[kind] = _estimate(mean, std, logits)
     return sampled.numpy(), rows
 
 
-def _estimate(mean: torch.Tensor, spread: torch.Tensor, logits: torch.Tensor) -> Estimate:
+def _estimate(mean: torch.Tensor, std: torch.Tensor, logits: torch.Tensor) -> Estimate:
     gradient = torch.autograd.grad(mean, logits, retain_graph=True)[0]
-    return Estimate(*(number.detach().numpy().round(12) + 0.0 for number in (mean, spread, gradient)))  # no rounding errors
+    return Estimate(*(number.detach().numpy().round(12) + 0.0 for number in (mean, std, gradient)))  # no rounding errors
 
 
 def _against(gradient: np.ndarray, true: np.ndarray) -> str:
@@ -151,36 +151,43 @@ def _against(gradient: np.ndarray, true: np.ndarray) -> str:
 
 
 @mpl.rc_context(FONT)
-def kl_view(moved: float) -> View:
-    """k1, k2, k3 of two distributions over four tokens: mean, spread and gradient, beside the exact KL."""
-    policy, rows = kl_estimates(moved)
-    exact, figure, (left, middle, right), places = rows["exact"], *_figure(3, 7, 3.1), np.arange(len(TOKENS))
+def _kl_figure(policy: np.ndarray, exact: Estimate, estimates: dict[str, Estimate]):
+    figure, (left, middle, right) = _figure(3, 7, 3.1)
+    places = np.arange(len(TOKENS))
     left.bar(places - 0.2, REFERENCE, 0.38, color=PALE, edgecolor=GREY, hatch="///", label="reference")
     left.bar(places + 0.2, policy, 0.38, color=BLUE, label="policy")
     left.set(title="probability", xticks=places, xticklabels=TOKENS, xlabel="token", ylim=(0, 1.25))
     middle.axhline(exact.mean, color="black", linestyle=":", linewidth=1.6, label="exact KL")
+    right.axhline(0, color="black", linewidth=1)
     right.bar(places, exact.gradient, 0.8, color=PALE, edgecolor=GREY, label="exact KL")
     for place, (kind, (marker, colour)) in enumerate(MARKERS.items()):
-        mean, spread, gradient = rows[kind]
-        middle.errorbar(place, mean, spread, fmt=marker, color=colour, markersize=8, capsize=4)
+        mean, std, gradient = estimates[kind]
+        middle.errorbar(place, mean, std, fmt=marker, color=colour, markersize=8, capsize=4)
         right.plot(places + 0.22 * (place - 1), gradient, marker, color=colour, label=kind)
-    middle.set(title="mean ± spread (nats)", xticks=range(3), xticklabels=list(MARKERS), xlim=(-0.5, 2.5))
-    right.axhline(0, color="black", linewidth=1)
+    middle.set(title="mean ± std (nats)", xticks=range(3), xticklabels=list(MARKERS), xlim=(-0.5, 2.5))
     right.set(title="gradient per logit", xticks=places, xticklabels=TOKENS, xlabel="token")
     middle.margins(y=0.2)
-    right.margins(y=0.35)
-    for axis, columns in ((left, 1), (middle, 1), (right, 2)):
-        axis.legend(frameon=False, loc="upper left", ncols=columns, handlelength=1.4, columnspacing=1)
-    columns = ["estimate", "mean (nats)", "mean - KL", "spread of one sample", "mean gradient"]
-    cells = [
-        [kind, _number(mean), _signed(mean - exact.mean), _number(spread), _against(gradient, exact.gradient)]
-        for kind, (mean, spread, gradient) in list(rows.items())[1:]
+    right.margins(y=0.35)  # room for the legend
+    for axis in (left, middle, right):
+        axis.legend(frameon=False, loc="upper left", ncols=2 if axis is right else 1, handlelength=1.4, columnspacing=1)
+    return figure
+
+
+def kl_view(moved: float) -> View:
+    """k1, k2, k3 of two distributions over four tokens: mean, std and gradient, beside the exact KL."""
+    policy, estimates = kl_estimates(moved)
+    exact = estimates.pop("exact")
+    columns = ["estimate", "mean (nats)", "mean - KL", "std of one sample", "mean gradient"]
+    rows = [
+        [kind, _number(mean), _signed(mean - exact.mean), _number(std), _against(gradient, exact.gradient)]
+        for kind, (mean, std, gradient) in estimates.items()
     ]
-    said = "; ".join(f"{kind}: mean {mean}, spread {spread}, gradient {against}" for kind, mean, _, spread, against in cells)
+    said = "; ".join("{}: mean {} ({} off), std {}, gradient {}".format(*row) for row in rows)
     shares = ", ".join(f"{token} {share:.2f}" for token, share in zip(TOKENS, policy))
     words = f"The policy samples {shares}. Exact KL to the reference {_number(exact.mean)} nats. One sampled token: {said}."
     facts = _facts({"exact KL(policy || reference)": f"{_number(exact.mean)} nats"})
-    return View(words, page(picture(figure, words), facts, _table(columns, cells)))
+    figure = _kl_figure(policy, exact, estimates)
+    return View(words, page(picture(figure, words), facts, _table(columns, rows)))
 
 
 # Generalised advantage estimation.

@@ -107,7 +107,7 @@ def test_the_kl_estimates_and_their_gradients(moved):
     for kind, values in {"k1": -d, "k2": d**2 / 2, "k3": q / p - 1 - d}.items():
         mean = (p * values).sum()
         assert rows[kind].mean == pytest.approx(mean)
-        assert rows[kind].spread == pytest.approx(math.sqrt((p * values**2).sum() - mean**2))
+        assert rows[kind].std == pytest.approx(math.sqrt((p * values**2).sum() - mean**2))
     assert rows["k1"].mean == pytest.approx(kl) == rows["k3"].mean and abs(rows["k2"].mean - kl) > 1e-5
     moves = [[policy_at(moved, change, token) for change in (-step, step)] for token in range(4)]
     true = [(divergence(up, q) - divergence(down, q)) / (2 * step) for down, up in moves]
