@@ -85,6 +85,7 @@ from helper.widgets import (
     explore_tokens,
     reward_playground,
 )
+from helper.widgets_rl import explore_clip, explore_gae, explore_kl_estimators, explore_normalisers
 
 __all__ = [
     "CLAUSE_ENDS",
@@ -106,10 +107,14 @@ __all__ = [
     "display_dataset",
     "end_of_turn_id",
     "evaluate",
+    "explore_clip",
     "explore_dpo_loss",
+    "explore_gae",
     "explore_group_advantages",
+    "explore_kl_estimators",
     "explore_learning_rates",
     "explore_next_token",
+    "explore_normalisers",
     "explore_tokens",
     "extract_answer",
     "extract_boxed",

@@ -1,8 +1,8 @@
 """Progress of a training run: a line and charts that update themselves, and every logged number as a table.
 
 The charts are drawn between two steps, while training waits, so they are drawn seldom: at most once in two
-seconds, and only as long as drawing stays within 3% of the time that has passed. Dashed lines show where the
-alarms of `helper.guards` would sound.
+seconds, and only as long as drawing stays within 3% of the time that has passed. Dotted lines show where the
+alarms of `helper.guards` would sound, and what a coin or a constant would reach.
 Left out on purpose: experiment trackers (lesson 10), and charts outside a notebook, where it stays one line.
 """
 
@@ -18,7 +18,11 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from helper import guards
 from helper.plots import image_html, in_notebook, plot_progress
 
-SHOWN = {"loss": "loss", "reward": "reward", "rewards/accuracies": "accuracy", "rewards/margins": "reward margin"}
+SHOWN = {
+    "loss": "loss", "reward": "reward", "rewards/accuracies": "accuracy", "rewards/margins": "reward margin",
+    "accuracy": "accuracy",
+}  # fmt: skip
+KL = "KL to the reference (nats a token)"
 CHARTS = {  # method: {title: {logged column: its name where there are two}}
     "SFT": {
         "loss (nats a token)": {"loss": ""},
@@ -38,6 +42,20 @@ CHARTS = {  # method: {title: {logged column: its name where there are two}}
         "tokens a response": {"completions/mean_length": ""},
         "responses cut short": {"completions/clipped_ratio": ""},
         "loss": {"loss": ""},
+        KL: {"kl": ""},
+    },
+    "PPO": {
+        "reward": {"reward": ""},
+        KL: {"kl": ""},
+        "value loss": {"value_loss": ""},
+        "variance explained by the values": {"explained_variance": ""},
+        "entropy (nats a token)": {"entropy": ""},
+        "responses cut short": {"completions/clipped_ratio": ""},
+    },
+    "REWARD": {
+        "loss": {"loss": ""},
+        "preference accuracy": {"accuracy": ""},
+        "margin, chosen - rejected": {"margin": ""},
     },
 }
 DRAW_EVERY = 2.0  # seconds, at least
@@ -117,11 +135,7 @@ class LiveLog(TrainerCallback):
     def _draw(self, args, steps: int) -> None:
         start = time.perf_counter()
         log = only_numbers(self.table())
-        charts = {
-            title: {column: label for column, label in columns.items() if column in log}
-            for title, columns in CHARTS[method(log)].items()
-        }
-        charts = {title: columns for title, columns in charts.items() if columns}
+        charts = charts_of(log)
         if charts:
             figure = plot_progress(log, charts, alarm_levels(log, args), steps, guards.RUNNING)
             self._picture, self._alt = image_html(figure, figure.alt), figure.alt
@@ -149,19 +163,32 @@ def only_numbers(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def method(log: pd.DataFrame) -> str:
-    """The method that logs these columns: only preference training has margins, only RL a reward."""
-    return "DPO" if "rewards/margins" in log else "GRPO" if "reward" in log else "SFT"
+    """The method that logs these columns: "SFT", "DPO", "GRPO", "PPO" or "REWARD" (a reward model)."""
+    signs = {"rewards/margins": "DPO", "value_loss": "PPO", "reward": "GRPO", "margin": "REWARD"}
+    return next((name for column, name in signs.items() if column in log), "SFT")
+
+
+def charts_of(log: pd.DataFrame) -> dict[str, dict]:
+    """The charts of CHARTS, without what was not logged; a KL that is always 0 was not measured either."""
+    logged = log.drop(columns="kl") if "kl" in log and not log["kl"].fillna(0).any() else log
+    charts = {
+        title: {column: label for column, label in columns.items() if column in logged}
+        for title, columns in CHARTS[method(log)].items()
+    }
+    return {title: columns for title, columns in charts.items() if columns}
 
 
 def alarm_levels(log: pd.DataFrame, args) -> dict[str, tuple]:
     """{logged column: (level, words)}: where the alarms of `helper.guards` sound, from their own constants.
 
+    Two are no alarms: what a coin reaches in accuracy, and a constant in explained variance.
     A level is a number, or one for each row of the table where it moves with the data. `args` is the trainer's.
     """
     levels = {"frac_reward_zero_std": (1.0, "alarm: no group has spread")}
     levels["completions/clipped_ratio"] = (guards.CUT_OFF, f"alarm above {guards.CUT_OFF:.0%}")
     levels["rewards/margins"] = (guards.ZERO_MARGIN, "alarm: stays at 0")
-    if "reward" not in log and "rewards/margins" not in log:
+    levels |= {"accuracy": (0.5, "a coin"), "explained_variance": (0.0, "no better than a constant")}
+    if method(log) == "SFT":
         levels["loss"] = (0.0, "alarm: exactly 0")
     longest = getattr(args, "max_completion_length", None)
     if longest:

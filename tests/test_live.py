@@ -1,4 +1,5 @@
 import base64
+import copy
 import io
 import math
 import re
@@ -15,7 +16,8 @@ from nbclient import NotebookClient
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from helper import guards
-from helper.live import CHARTS, LiveLog, alarm_levels, method, only_numbers, watch
+from helper.algorithms import ValueModel, train_ppo
+from helper.live import CHARTS, KL, LiveLog, alarm_levels, charts_of, method, only_numbers, watch
 from helper.plots import image_html, plot_progress
 
 
@@ -165,7 +167,7 @@ def test_the_lines_are_drawn_from_the_guards_constants(monkeypatch):
     monkeypatch.setattr(guards, "CUT_OFF", 0.375)
     monkeypatch.setattr(guards, "COLLAPSED", 0.25)
     log = grpo_log()
-    figure = plot_progress(log, CHARTS["GRPO"], alarm_levels(log, ARGS), steps=20)
+    figure = plot_progress(log, charts_of(log), alarm_levels(log, ARGS), steps=20)
     drawn = {
         axis.get_title(): line.get_ydata()[0] for axis in figure.axes for line in axis.lines if line.get_gid() == "alarm"
     }
@@ -178,10 +180,59 @@ def test_the_lines_are_drawn_from_the_guards_constants(monkeypatch):
 
 @pytest.mark.parametrize(
     ("columns", "wanted"),
-    [({"mean_token_accuracy": 0.5}, "SFT"), ({"rewards/margins": 0.1}, "DPO"), ({"reward": 0.1}, "GRPO"), ({}, "SFT")],
-)
+    [
+        ({"mean_token_accuracy": 0.5}, "SFT"), ({"rewards/margins": 0.1}, "DPO"), ({"reward": 0.1}, "GRPO"), ({}, "SFT"),
+        ({"reward": 0.1, "value_loss": 0.1}, "PPO"), ({"accuracy": 0.5, "margin": 0.1, "mean_reward": 0.1}, "REWARD"),
+    ],
+)  # fmt: skip
 def test_the_method_is_found_from_what_is_logged(columns, wanted):
     assert method(pd.DataFrame([{"step": 1, "loss": 1.0, **columns}])) == wanted
+
+
+def ppo_log(**columns):
+    return grpo_log(**{"value_loss": 0.05, "explained_variance": 0.4, "kl": 0.01, **columns})
+
+
+def reward_log():
+    scores = {"min_reward": -1.0, "mean_reward": 0.0, "max_reward": 1.0, "num_tokens": 100.0}
+    return pd.DataFrame({"step": range(1, 13), "loss": 0.6, "accuracy": 0.75, "margin": 0.3, **scores})
+
+
+def drawn(log: pd.DataFrame):
+    """The figure, and {title of a chart: its line}."""
+    figure = plot_progress(log, charts_of(log), alarm_levels(log, ARGS), steps=20)
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    lines = {axis.get_title(): [line.get_ydata()[0] for line in axis.lines if line.get_gid() == "alarm"] for axis in axes}
+    return figure, lines
+
+
+def test_ppo_and_reward_models_have_charts_of_their_own():
+    figure, lines = drawn(ppo_log())
+    assert list(lines) == list(CHARTS["PPO"]) and lines["variance explained by the values"] == [0.0]
+    assert "no better than a constant (line at 0)" in figure.alt
+    assert "variance explained by the values ends where it began, at 0.4" in figure.alt and KL in figure.alt
+    figure, lines = drawn(reward_log())
+    assert lines == {"loss": [], "preference accuracy": [0.5], "margin, chosen - rejected": []}
+    assert "a coin (line at 0.5)" in figure.alt and "margin, chosen - rejected ends where it began, at 0.3" in figure.alt
+
+
+def test_a_kl_that_was_not_measured_has_no_chart():
+    for log in (grpo_log, ppo_log):
+        assert KL in charts_of(log(kl=0.01)) and KL in charts_of(log(kl=after_the_start(0.0, -0.01)))
+        assert KL not in charts_of(log(kl=0.0)) and KL not in charts_of(log(kl=math.nan))
+    assert KL not in charts_of(grpo_log())
+
+
+def test_the_own_training_loops_log_what_is_charted(tokenizer, tmp_path, capsys):
+    def rule(completions, **kwargs):
+        return [float(len(completion[0]["content"])) for completion in completions]
+
+    model, rows = make_model(tokenizer), [{"prompt": [{"role": "user", "content": "one two"}]}] * 2
+    options = {"folder": tmp_path, "steps": 1, "learning_rate": 1e-3, "max_new_tokens": 3, "charts": False, "beta": 0.1}
+    values = ValueModel(copy.deepcopy(model.model))
+    live = train_ppo(model, values, tokenizer, rows, [rule], value_learning_rate=1e-3, responses_per_step=2, **options)
+    columns = {column for chart in CHARTS["PPO"].values() for column in chart}
+    assert method(live.table()) == "PPO" and columns <= set(live.table()) and "reward" in capsys.readouterr().out
 
 
 def test_odd_numbers_do_not_stop_a_training():
@@ -189,7 +240,7 @@ def test_odd_numbers_do_not_stop_a_training():
         log = grpo_log(reward=after_the_start(odd, 0.5), loss=odd, entropy=odd)
         log["step"] = [1, *range(3, 14)]
         log = only_numbers(log)
-        figure = plot_progress(log, CHARTS["GRPO"], alarm_levels(log, ARGS), steps=20)
+        figure = plot_progress(log, charts_of(log), alarm_levels(log, ARGS), steps=20)
         assert log.notna().any(axis=None) and image_html(figure, figure.alt)
 
 
