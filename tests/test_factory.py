@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import json
 import random
 import re
@@ -11,11 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory import build, datasets, pretrain, stages
+from factory import build, datasets, from_scratch, pretrain, stages
 from factory.knowledge import load_concepts
 from factory.plain_text import PlainText, worked_sum
 from factory.tokenizer import train_tokenizer
 from helper import generate_responses
+from helper.algorithms import train_grpo
 
 RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
 
@@ -152,6 +154,37 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
     }
     unlogged = {key: value for key, value in settings.items() if key != "logging_steps"}
     assert {key: value for key, value in in_lesson.items() if key != "logging_steps"} == unlogged
+
+
+def keywords(notebook, function):
+    """The plain arguments of a lesson's call of `function`."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and f"{function}(" in cell.source]
+    calls = [node for node in ast.walk(ast.parse(cells[0])) if isinstance(node, ast.Call)]
+    call = next(node for node in calls if ast.unparse(node.func) == function)
+    names = {"USE_GPU": False, "LONGEST": from_scratch.LONGEST}
+    plain = [word for word in call.keywords if isinstance(word.value, ast.Constant | ast.IfExp | ast.Name)]
+    return {
+        word.arg: eval(compile(ast.Expression(word.value), function, "eval"), names)
+        for word in plain
+        if not isinstance(word.value, ast.Name) or word.value.id in names
+    }
+
+
+def test_the_recorded_runs_have_the_settings_of_lesson_05():
+    notebook = nbformat.read(build.ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
+    grpo = keywords(notebook, "course.train_grpo")
+    assert grpo.pop("inner_updates") == 1 and grpo.pop("beta") == 0.0 and grpo.pop("epsilon") == 0.2
+    assert grpo == {key: value for key, value in from_scratch.GRPO.items() if key != "advantage"}
+    assert keywords(notebook, "course.train_sft") == from_scratch.WARM_UP
+    assert f"train_rows[:{from_scratch.WARM_UP_PROBLEMS}]" in "".join(cell.source for cell in notebook.cells)
+
+
+def test_the_recorded_changes_are_settings_of_the_loop():
+    known = set(inspect.signature(train_grpo).parameters)
+    assert all(set(changes) <= known for changes in from_scratch.CHANGES.values())
+    assert from_scratch.CHANGES["as in the lesson"] == {}
+    answer = from_scratch.into_tags("Eggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n\\boxed{70}")
+    assert answer == "<reasoning>\nEggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n</reasoning>\n<answer>70</answer>"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 from helper import answers, evaluation, rewards
-from helper.rewards import boxed_format_reward, graded_reward, hackable_reward, random_reward, reward_func
+from helper.rewards import (
+    boxed_format_reward,
+    graded_reward,
+    hackable_reward,
+    random_reward,
+    reward_func,
+    tag_format_reward,
+    tagged_answer,
+    tagged_reward,
+)
 
 RIGHT = [r"\boxed{72}", r"So it is $\boxed{72}$.", r"\boxed{1} no, \boxed{72.0}", r"\boxed{\frac{144}{2}}"]
 WRONG = [
@@ -80,3 +89,32 @@ def test_hackable_reward_reads_a_megabyte_of_different_numbers_fast():
         assert hackable_reward([text], ["249999"]) == [1.0] and hackable_reward([text], ["8"]) == [0.0]
         times.append(time.process_time() - start)
     assert min(times) < 0.2  # two completions
+
+
+GOOD = "<reasoning>\nEggs: 6 * 12 = 72\n</reasoning>\n<answer>72</answer>"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "correct", "form"),
+    [
+        (GOOD, "72", 2.0, 0.8),
+        (GOOD + " More text.", "72", 2.0, 0.8),
+        (GOOD * 2, "72", 2.0, 0.0),
+        ("<answer> 72 </answer>", "72", 2.0, 0.4),
+        ("<answer>72.0</answer>", "72.0", 1.5, 0.4),
+        ("<answer>7</answer><answer>72</answer>", "72", 2.0, 0.0),
+        ("<answer>72</answer><answer>7</answer>", "7", 0.0, 0.0),
+        ("<answer>72", None, 0.0, 0.2),
+        ("72</answer>", None, 0.0, 0.2),
+        ("</answer>72<answer>", None, 0.0, 0.4),
+        ("<answer></answer>", "", 0.0, 0.4),
+        ("<answer>72 or 73</answer>", "72 or 73", 0.0, 0.4),
+        ("72", None, 0.0, 0.0),
+        ("", None, 0.0, 0.0),
+    ],
+)
+def test_answers_in_tags(text, answer, correct, form):
+    assert tagged_answer(text) == answer
+    completion = [{"role": "assistant", "content": text}]
+    assert tagged_reward([text, completion], ground_truth=["72", "72"]) == [correct] * 2
+    assert tag_format_reward([text, completion]) == [pytest.approx(form)] * 2
