@@ -479,3 +479,19 @@ def test_grpo_learns_what_it_is_paid_for(tokenizer, tmp_path):
     _, live = grpo(tokenizer, tmp_path, short, steps=15, learning_rate=1e-2, prompts_per_step=6)
     rewards = live.table()["reward"]
     assert rewards.iloc[-4:].mean() > rewards.iloc[:4].mean() + 1
+
+
+@pytest.mark.parametrize("run", ["grpo", "ppo"])
+def test_too_few_rows_for_a_step_are_said_so(run, tokenizer, tmp_path):
+    wanted = {"grpo": {"prompts_per_step": 8}, "ppo": {"responses_per_step": 8}}[run]
+    with pytest.raises(ValueError, match="7 rows, and a step asks for 8 different prompts"):
+        RUNS[run](tokenizer, tmp_path, **wanted)
+
+
+@pytest.mark.parametrize("paid", [[1.0, None], [1.0]])
+def test_a_reward_that_is_missing_is_said_so(paid):
+    def my_reward(completions, **kwargs):
+        return paid
+
+    with pytest.raises(ValueError, match=rf"my_reward gave {len(paid)} rewards for 2 texts, or None"):
+        training.reward_texts([{"prompt": []}] * 2, ["a", "b"], [my_reward])

@@ -86,6 +86,9 @@ def reward_texts(rows: list[dict], texts: list[str], reward_funcs: list[Callable
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     prompts = columns.pop("prompt")
     paid = [function(prompts=prompts, completions=completions, **columns) for function in reward_funcs]
+    for function, rewards in zip(reward_funcs, paid):
+        if len(rewards) != len(texts) or None in rewards:
+            raise ValueError(f"{_name(function)} gave {len(rewards)} rewards for {len(texts)} texts, or None among them.")
     weights = weights or [1.0] * len(paid)
     return torch.tensor([sum(w * r for w, r in zip(weights, each)) for each in zip(*paid)], dtype=torch.float32)
 
@@ -160,6 +163,7 @@ def train_grpo(
     `folder`: for checkpoints (see `Run`, also for the errors).
     """
     settings = _plain(locals())
+    _check_enough(rows, prompts_per_step * oversample)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     reference = copy.deepcopy(model).eval() if beta else None
     parts = {"model": model, "optimizer": optimizer} | ({"reference": reference} if beta else {})
@@ -238,6 +242,7 @@ def train_ppo(
     `folder`: for checkpoints (see `Run`, also for the errors).
     """
     settings = _plain(locals())
+    _check_enough(rows, responses_per_step)
     own = {id(weight) for weight in model.parameters()}
     critic = [weight for weight in value_model.parameters() if id(weight) not in own]
     groups = [{"params": list(model.parameters()), "lr": learning_rate}, {"params": critic, "lr": value_learning_rate}]
@@ -304,6 +309,11 @@ def _values(value_model: ValueModel, batch: Batch, micro_batch: int, bf16: bool)
     with autocast(value_model.backbone, bf16):
         parts = _parts(len(batch.ids), micro_batch)
         return torch.cat([value_model(batch.ids[part], batch.attention_mask[part], batch.length) for part in parts])
+
+
+def _check_enough(rows: list[dict], wanted: int) -> None:
+    if len(rows) < wanted:
+        raise ValueError(f"{len(rows)} rows, and a step asks for {wanted} different prompts: give more, or ask for fewer.")
 
 
 def _prompt_ids(tokenizer, row: dict) -> list[int]:
