@@ -43,7 +43,7 @@ from helper.views import (
 )
 
 BETAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-ONE_AT_A_TIME = threading.RLock()  # JupyterLab handles moves in several threads: the slower of two would be shown
+ONE_AT_A_TIME = threading.RLock()  # clicks and moves come in two threads in JupyterLab: the last one must win
 NOTE = "This is a picture of an explorer. Run the cell in JupyterLab, and its controls appear: "
 
 
