@@ -151,6 +151,12 @@ def row_shifted(*arguments):
     return ids, labels[1:] + [-100]
 
 
+def row_in_place(prompt, answer, end, pad, length):
+    ids = prompt
+    ids += [*answer, end, *[pad] * (length - len(prompt) - len(answer) - 1)]
+    return ids, row(prompt, answer, end, pad, length)[1]
+
+
 def ce(logits, labels, **options):
     return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), **options)
 
@@ -424,12 +430,15 @@ PLANTED = {
         ("padding is trained", lambda p, a, e, pad, n: row(p, a, e, pad, n, padding=pad)),
         ("on the left", row_left),
         ("shifted by one", row_shifted),
+        ("changes a list that it was given", row_in_place),
+        ("padding needs -100 too", lambda *a: (row(*a)[0], row(*a)[1][: len(a[0] + a[1]) + 1])),
         ("7 numbers came back; 8 were wanted", lambda p, a, e, pad, n: row(p, a, e, pad, n - 1)),
         ("two lists were wanted", lambda p, a, e, pad, n: p + a),
     ],
     "check_masked_loss": [
         ("not shifted by one", lambda logits, labels: ce(logits, labels)),
         ("wrong way", lambda logits, labels: ce(logits[:, 1:], labels[:, :-1])),
+        ("flatten rows and places first", lambda lo, la: F.cross_entropy(lo[:, :-1], la[:, 1:])),
         ("also counts the prompt", lambda logits, labels: ce(logits[:, :-1], labels[:, 1:].clamp(min=0))),
         ("leave those places out", lambda lo, la: -lo[:, :-1].log_softmax(-1).gather(-1, la[:, 1:, None]).mean()),
         ("divided by all tokens", lambda logits, labels: -log_p(logits, labels).mean()),
@@ -455,6 +464,11 @@ PLANTED = {
         ("also after the last", chat("<|im_start|>{role}\n{content}<|im_end|>")),
         ("generation prompt is missing", chat(opening="")),
         ("always there", chat(always=True)),
+        ("stands after every message", lambda messages, add_generation_prompt=False: "".join(
+            chat()([m], add_generation_prompt) for m in messages)),
+        ("before the content", chat("<|im_start|>{role}{content}<|im_end|>\n")),
+        ("before each content", chat("<|im_start|>{role}{content}<|im_end|>\n", "<|im_start|>assistant")),
+        ("yours is a space", chat(opening="<|im_start|>assistant ")),
         ("lacks its line end", chat(opening="<|im_start|>assistant")),
         ("over before it began", chat(opening=OPEN + "<|im_end|>\n")),
         ("role user", chat("<|im_start|>user\n{content}<|im_end|>\n")),
@@ -484,6 +498,7 @@ PLANTED = {
         ("another's", lambda rows: drop(unique(rows), lambda r: r["answer"].endswith("."))),
         ("cut short", lambda rows: drop(unique(rows), lambda r: r["answer"].strip() and shared_words(r))),
         ("repeated", lambda rows: drop(rows, lambda r: r["answer"].endswith(".") and shared_words(r))),
+        ("Some answers are empty", lambda rows: [row for row in rows if row["answer"][-1] == "."]),
         ("too strict", lambda rows: drop(unique(rows), lambda r: len(r["answer"]) > 60)),
         ("came back more often", lambda rows: rows + rows[:1]),
         ("A list of rows was wanted", len),

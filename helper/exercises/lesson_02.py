@@ -73,6 +73,7 @@ def check_row_labels(function) -> str:
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise Wrong(f"{case}: two lists were wanted, (input_ids, labels); {show(value)} came back.")
         wanted_ids, wanted_labels = _row(*cases[case])
+        _check_lengths(function, case, cases[case], value)
         ids = [int(i) for i in as_vector(value[0], wanted_ids, f"{case}, input_ids")]
         labels = [int(i) for i in as_vector(value[1], wanted_labels, f"{case}, labels")]
         if ids != wanted_ids:
@@ -81,6 +82,24 @@ def check_row_labels(function) -> str:
             fault = _fault_of_labels(labels, wanted_labels, ids, len(prompt), len(answer))
             raise Wrong(f"{case}: {fault} Wanted {wanted_labels}, got {labels}.")
     return "The end token is trained and the padding is not, even where they are the same token."
+
+
+def _check_lengths(function, case: str, arguments: tuple, value: tuple | list) -> None:
+    """Raises Wrong where a list of the wrong length comes from a list changed in place, or from labels without padding."""
+    prompt, answer, _end, _pad, length = arguments
+    if not all(hasattr(part, "__len__") and not isinstance(part, str) for part in value):
+        return  # no lists: named elsewhere
+    if all(len(part) == length for part in value):
+        return
+    own = copy.deepcopy(arguments)
+    function(*own)
+    if own != arguments:
+        raise Wrong(
+            f"{case}: your code changes a list that it was given. `ids = prompt_ids` is a second name for the same list, "
+            "and `+=`, `append` and `extend` make that list itself longer. `prompt_ids + answer_ids` makes a new one."
+        )
+    if len(value[0]) == length and len(value[1]) == len(prompt) + len(answer) + 1:
+        raise Wrong(f"{case}: the labels end with the text. The padding needs -100 too, one for each padding token.")
 
 
 def _fault_of_ids(ids: list, prompt: list, answer: list, end: int) -> str:
@@ -164,6 +183,12 @@ LOSS_MISTAKES = {
 }
 
 
+FLATTEN = (
+    "cross_entropy takes the second dimension for the vocabulary: flatten rows and places first, "
+    "to scores (tokens, vocabulary) and labels (tokens,), with .flatten(0, 1) and .flatten()."
+)
+
+
 @exercise
 def check_masked_loss(function) -> str:
     """Is it the mean cross-entropy of the trained tokens, from logits (rows, length, vocabulary) and labels?"""
@@ -181,6 +206,8 @@ def check_masked_loss(function) -> str:
     except Wrong as wrong:
         if "out of bounds" in str(wrong) or "out of range" in str(wrong):
             raise Wrong(f"{wrong} The label -100 is no token: leave those places out first.") from None
+        if "Expected target size" in str(wrong):
+            raise Wrong(f"{wrong} {FLATTEN}") from None
         raise
     large = {"scores of a thousand": (1000 * torch.randn(1, 5, 6, generator=draw), one[1])}
     judge(function, large, _masked_loss, {}, as_loss)
@@ -214,6 +241,9 @@ CHATML_MISTAKES = {
     "line end.": _template(opening=""),
     "The generation prompt is always there. It belongs only where add_generation_prompt is true: "
     "in training the answer stands there.": lambda m, g: _chatml(m, True),
+    "The generation prompt stands after every message: it belongs behind the loop, once.": lambda m, g: "".join(
+        _chatml([x], g) for x in m
+    ),
     "The generation prompt lacks its line end, so the model would have to write it.": _template(
         opening="<|im_start|>assistant"
     ),
@@ -224,6 +254,11 @@ CHATML_MISTAKES = {
     "Every message has the role user. The role is in message['role'].": _template("<|im_start|>user\n{content}<|im_end|>\n"),
     "The roles are missing: after <|im_start|> comes message['role'].": _template("<|im_start|>{content}<|im_end|>\n"),
     "Between the role and the content comes a line end.": _template("<|im_start|>{role} {content}<|im_end|>\n"),
+    "The line end after the role is missing, before the content.": _template("<|im_start|>{role}{content}<|im_end|>\n"),
+    "The line end after the role is missing, before each content and in the generation prompt.": _template(
+        "<|im_start|>{role}{content}<|im_end|>\n", "<|im_start|>assistant"
+    ),
+    "After <|im_start|>assistant comes a line end; yours is a space.": _template(opening="<|im_start|>assistant "),
     "The system message is dropped.": lambda m, g: _chatml([x for x in m if x["role"] != "system"], g),
     "Only the last message is there; a conversation is all of them.": lambda m, g: _chatml(m[-1:], g),
     "The contents are stripped or changed: they must stay as they are.": lambda m, g: _chatml(
@@ -396,7 +431,12 @@ def spoiled_rows(n: int = 300, seed: int = 1) -> tuple[list[dict], list[str]]:
 def check_filter(function) -> str:
     """Does `function(rows)` drop at least 85% of the damaged rows, and keep at least 90% of the good ones?"""
     rows, faults = spoiled_rows(seed=2)  # not the rows that the student has seen
-    kept = call_all(function, {"a list of rows": (rows,)})["a list of rows"]
+    try:
+        kept = call_all(function, {"a list of rows": (rows,)})["a list of rows"]
+    except Wrong as wrong:
+        if "string index out of range" in str(wrong):
+            raise Wrong(f"{wrong} Some answers are empty: they have no last character, so ask for that first.") from None
+        raise
     if not isinstance(kept, (list, tuple)) or not all(isinstance(row, dict) for row in kept):
         raise Wrong(f"A list of rows was wanted, of those that are kept; {show(kept, longest=60)} came back.")
     kept, slipped, lost = list(kept), [], 0
