@@ -58,16 +58,12 @@ CHANGES: dict[str, dict] = {
     "as in the lesson": {},
     "divided by the group's std": {"advantage": group_advantages},
     "both: GRPO as first published": {"advantage": group_advantages, "loss_type": "grpo"},
-    "mean over all tokens (DAPO)": {"loss_type": "dapo"},
-    "2 samples a prompt, 24 prompts": {"group_size": 2, "prompts_per_step": 24},
     "8 samples a prompt, 6 prompts": {"group_size": 8, "prompts_per_step": 6},
     "dynamic sampling, twice the samples": {"oversample": 2},
     "KL in the loss, beta 0.04": {"beta": 0.04},
-    "KL in the reward, beta 0.04": {"beta": 0.04, "kl_in_reward": True},
     "4 updates a batch, clip 0.2": {"inner_updates": 4},
     "4 updates a batch, no clip": {"inner_updates": 4, "epsilon": 1e9, "epsilon_high": 1e9},
     "REINFORCE, mean of the batch": {"advantage": batch_mean_advantages},
-    "learning rate 1e-3": {"learning_rate": 1e-3},
 }
 
 
