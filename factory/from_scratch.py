@@ -163,7 +163,7 @@ def fresh(name: str) -> Path:
     return FOLDER / name
 
 
-def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable, only: list[str] | None = None) -> None:
+def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable) -> None:
     """All runs, written after each one: ours and the library's for each seed, then the changes with the first seed."""
     command = f"python -m factory.record --only grpo_from_scratch --seeds {' '.join(map(str, seeds))}"
     record = {"command": command, "settings": plain(GRPO), "short": SHORT, "runs": [], "changes": []}
@@ -172,7 +172,7 @@ def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable, only
             record["runs"].append({"loop": loop, "seed": seed, **run(seed)})
             print({**record["runs"][-1], "reward": "..."}, flush=True)
             write(record, path)
-    for name in only or CHANGES:
+    for name in CHANGES:
         more = seeds if name == "as in the lesson" else seeds[:1]
         for seed in more:
             record["changes"].append({"change": name, "seed": seed, **own_run(seed, steps=SHORT, **CHANGES[name])})

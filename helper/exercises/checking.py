@@ -196,3 +196,32 @@ def a_kind(value) -> str:
     """ "a float", "an int": the type of a value, with its article."""
     name = type(value).__name__
     return ("an " if name[0].lower() in "aeio" else "a ") + name
+
+
+def judge_claims(claims: dict, truths: list[tuple[bool, str]]) -> None:
+    """Passes when each claim is marked as in `truths` (in order: is it true, and why); else Wrong or NotStarted."""
+    if all(said is None for said in claims.values()):
+        raise NotStarted("Not started.")
+    if len(claims) != len(truths):
+        raise Wrong(f"There should be {len(truths)} claims, and there are {len(claims)}: was one removed or added?")
+    for (claim, said), (true, why) in zip(claims.items(), truths, strict=True):
+        if said is not None and not isinstance(said, bool):
+            raise Wrong(f"{show(said)} is neither True nor False.")
+        if said is not None and said != true:
+            raise Wrong(f"Think again: {show(claim)}. Hint: {why}.")
+    still = sum(said is None for said in claims.values())
+    if still:
+        raise NotStarted(f"Right so far; {still} not started.")
+
+
+def as_table(value, wanted: list[list], case: str) -> list[list[float]]:
+    """A tensor, an array or a list of rows, as many rows and columns as `wanted`, as lists of floats."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        if tuple(value.shape) != (len(wanted), len(wanted[0])):
+            raise Wrong(f"{case}: shape {tuple(value.shape)} came back; ({len(wanted)}, {len(wanted[0])}) was wanted.")
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)):
+        raise Wrong(f"{case}: {show(value)} came back; {len(wanted)} rows of numbers were wanted.")
+    if len(value) != len(wanted):
+        raise Wrong(f"{case}: {len(value)} rows came back; {len(wanted)} were wanted.")
+    return [as_vector(row, wanted[i], f"{case}, row {i}") for i, row in enumerate(value)]

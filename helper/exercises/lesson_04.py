@@ -22,6 +22,7 @@ from helper.exercises.checking import (
     close,
     exercise,
     judge,
+    judge_claims,
     show,
 )
 from helper.rewards import hackable_reward, reward_func
@@ -41,18 +42,7 @@ CLAIMS = [  # for each claim of the exercise whether it is true, and why
 @exercise
 def check_claims(claims: dict) -> str:
     """Is each claim marked True or False as it should be? Says why not."""
-    if all(said is None for said in claims.values()):
-        raise NotStarted("Not started.")
-    if len(claims) != len(CLAIMS):
-        raise Wrong(f"There should be {len(CLAIMS)} claims, and there are {len(claims)}: was one removed or added?")
-    for (claim, said), (true, why) in zip(claims.items(), CLAIMS, strict=True):
-        if said is not None and not isinstance(said, bool):
-            raise Wrong(f"{show(said)} is neither True nor False.")
-        if said is not None and said != true:
-            raise Wrong(f"Think again: {show(claim)}. Hint: {why}.")
-    still = sum(said is None for said in claims.values())
-    if still:
-        raise NotStarted(f"Right so far; {still} not started.")
+    judge_claims(claims, CLAIMS)
     return "So watch the reward, and the share of groups without spread."
 
 

@@ -9,7 +9,6 @@ import math
 import random
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from helper.answers import answers_match
@@ -17,6 +16,7 @@ from helper.exercises.checking import (
     NotStarted,
     Wrong,
     as_number,
+    as_table,
     as_text,
     as_vector,
     call,
@@ -28,20 +28,6 @@ from helper.exercises.checking import (
 )
 from helper.exercises.lesson_04 import _judge_samples
 from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
-
-
-def as_table(value, wanted: list[list], case: str) -> list[list[float]]:
-    """A tensor, an array or a list of rows, as many rows and columns as `wanted`, as lists of floats."""
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        if tuple(value.shape) != (len(wanted), len(wanted[0])):
-            raise Wrong(f"{case}: shape {tuple(value.shape)} came back; ({len(wanted)}, {len(wanted[0])}) was wanted.")
-        value = value.tolist()
-    if not isinstance(value, (list, tuple)):
-        raise Wrong(f"{case}: {show(value)} came back; {len(wanted)} rows of numbers were wanted.")
-    if len(value) != len(wanted):
-        raise Wrong(f"{case}: {len(value)} rows came back; {len(wanted)} were wanted.")
-    return [as_vector(row, wanted[i], f"{case}, row {i}") for i, row in enumerate(value)]
-
 
 # 1. The completion mask
 

@@ -18,14 +18,15 @@ from helper.exercises.checking import (
     Wrong,
     as_loss,
     as_number,
+    as_table,
     as_vector,
     call,
     exercise,
     judge,
+    judge_claims,
     needs_gradient,
     show,
 )
-from helper.exercises.lesson_05 import as_table
 
 # 1. The Bradley-Terry loss
 
@@ -312,18 +313,7 @@ CLAIMS = [  # for each claim of the exercise whether it is true, and why
 @exercise
 def check_critic_claims(claims: dict) -> str:
     """Is each claim marked True or False as it should be? Says why not."""
-    if all(said is None for said in claims.values()):
-        raise NotStarted("Not started.")
-    if len(claims) != len(CLAIMS):
-        raise Wrong(f"There should be {len(CLAIMS)} claims, and there are {len(claims)}: was one removed or added?")
-    for (claim, said), (true, why) in zip(claims.items(), CLAIMS, strict=True):
-        if said is not None and not isinstance(said, bool):
-            raise Wrong(f"{show(said)} is neither True nor False.")
-        if said is not None and said != true:
-            raise Wrong(f"Think again: {show(claim)}. Hint: {why}.")
-    still = sum(said is None for said in claims.values())
-    if still:
-        raise NotStarted(f"Right so far; {still} not started.")
+    judge_claims(claims, CLAIMS)
     return "Four models: two are trained, and each has one thing to say."
 
 
