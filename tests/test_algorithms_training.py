@@ -335,7 +335,10 @@ def test_a_step_of_grpo_is_gradient_descent_on_its_loss(loss_type, beta, updates
     check_grpo_step(training, tokenizer, tmp_path, loss_type, beta, updates)
 
 
-def check_ppo_step(loops, tokenizer, folder) -> None:
+def check_ppo_step(loops, tokenizer, folder, mixed_in: float = 0.5) -> None:
+    shown = [
+        {**row, "completion": [{"role": "assistant", "content": "yes and no"[:n]}]} for n, row in enumerate(ROWS[:4], 1)
+    ]
     by_hand = make_model(tokenizer)
     critic = value_model(by_hand)
     before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 6, 1)
@@ -345,12 +348,13 @@ def check_ppo_step(loops, tokenizer, folder) -> None:
     advantages, returns = algorithms.generalised_advantages(rewards, values, batch.mask, lam=0.9)
     policy = algorithms.ppo_policy_loss(logps_of(by_hand, batch), old, algorithms.whiten(advantages, batch.mask), batch.mask)
     error = algorithms.value_loss(critic(batch.ids, batch.attention_mask, batch.length), values, returns, batch.mask)
-    descend(by_hand, policy + 0.1 * error)
+    shown_loss = training._loss_of_rows(by_hand, tokenizer, shown, False)
+    descend(by_hand, policy + 0.1 * error + mixed_in * shown_loss)
     model = make_model(tokenizer)
     live = loops.train_ppo(
         model, value_model(model), tokenizer, ROWS, [length_reward], folder=folder, steps=1, learning_rate=RATE,
         value_learning_rate=RATE, max_new_tokens=6, responses_per_step=6, temperature=TEMPERATURE, beta=0.05, lam=0.9,
-        epochs=1, micro_batch=6, charts=False,
+        epochs=1, micro_batch=6, charts=False, sft_rows=shown if mixed_in else None, sft_coefficient=mixed_in,
     )  # fmt: skip
     assert_same_step(weights_of(model), weights_of(by_hand), before)
     row = live.table().iloc[0]
@@ -366,8 +370,9 @@ def value_model(model) -> ValueModel:
     return critic
 
 
-def test_a_step_of_ppo_is_gradient_descent_on_its_losses(tokenizer, tmp_path, plain_steps):
-    check_ppo_step(training, tokenizer, tmp_path)
+@pytest.mark.parametrize("mixed_in", [0.0, 0.5])
+def test_a_step_of_ppo_is_gradient_descent_on_its_losses(mixed_in, tokenizer, tmp_path, plain_steps):
+    check_ppo_step(training, tokenizer, tmp_path, mixed_in)
 
 
 LOOP_MISTAKES = [
@@ -377,7 +382,8 @@ LOOP_MISTAKES = [
     (check_grpo_step, "batch.length) / temperature", "batch.length)"),
     (check_grpo_step, "batch.ids[:, -batch.length :]), ", "batch.ids[:, -batch.length - 1 : -1]), "),
     (check_grpo_step, "        optimizer.zero_grad()\n                for", "        for"),
-    (check_ppo_step, "(policy_loss + value_coefficient * error)", "(policy_loss + error)"),
+    (check_ppo_step, "policy_loss + value_coefficient * error", "policy_loss + error"),
+    (check_ppo_step, "loss + sft_coefficient * _loss_of_rows", "loss - sft_coefficient * _loss_of_rows"),
     (check_ppo_step, "advantages = whiten(advantages, batch.mask)", "advantages = advantages"),
     (check_ppo_step, "returns[part], some.mask", "advantages[part], some.mask"),
     (check_ppo_step, "batch.mask, gamma, lam)", "batch.mask, gamma)"),

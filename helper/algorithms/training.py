@@ -107,15 +107,7 @@ def train_sft(
         for step in run:
             start = (step - 1) * batch_size
             drawn = [rows[_place(i, len(rows), seed)] for i in range(start, start + batch_size)]
-            prompts = [_prompt_ids(tokenizer, row) for row in drawn]
-            wholes = [
-                tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], return_dict=False) for row in drawn
-            ]
-            answers = [whole[len(prompt) :] for prompt, whole in zip(prompts, wholes)]
-            ids, attention_mask, mask = pad_responses(prompts, answers, tokenizer.pad_token_id, model.device)
-            with autocast(model, bf16):
-                logps = response_log_probabilities(model, ids, attention_mask, mask.shape[1])
-            loss = sft_loss(logps, mask)
+            loss = _loss_of_rows(model, tokenizer, drawn, bf16)
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
@@ -229,6 +221,8 @@ def train_ppo(
     value_clip: float | None = 0.2,
     value_coefficient: float = 0.1,
     epochs: int = 4,
+    sft_rows: list[dict] | None = None,
+    sft_coefficient: float = 1.0,
     micro_batch: int = 12,
     bf16: bool = False,
     seed: int = 0,
@@ -239,6 +233,8 @@ def train_ppo(
     One response a prompt. `beta`: the weight of the KL penalty within the rewards, against the model as it is now.
     The batch is gone through `epochs` times, in parts of `micro_batch` responses, an update for each part. A
     `value_model` built on `model.model` shares its layers; `value_coefficient` weighs its loss then.
+    `sft_rows`: rows for `train_sft`, of which each update takes `micro_batch` and adds `sft_coefficient` times their
+    loss (PPO-ptx of Ouyang et al. 2022, arXiv 2203.02155, eq. 2, there with pre-training text).
     `folder`: for checkpoints (see `Run`, also for the errors).
     """
     settings = _plain(locals())
@@ -268,8 +264,12 @@ def train_ppo(
                     values = value_model(some.ids, some.attention_mask, some.length)
                 policy_loss = ppo_policy_loss(logps, old_logps[part], advantages[part], some.mask, epsilon)
                 error = value_loss(values, old_values[part], returns[part], some.mask, value_clip)
+                loss = policy_loss + value_coefficient * error
+                if sft_rows:
+                    mixed_in = random.sample(sft_rows, min(micro_batch, len(sft_rows)))
+                    loss = loss + sft_coefficient * _loss_of_rows(model, tokenizer, mixed_in, bf16)
                 optimizer.zero_grad()
-                (policy_loss + value_coefficient * error).backward()
+                loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_([w for group in groups for w in group["params"]], LARGEST_NORM)
                 optimizer.step()
                 outside = ((logps - old_logps[part]).exp() - 1).abs() > epsilon
@@ -284,6 +284,17 @@ def train_ppo(
                 **_rewards_log(batch),
             )
     return run.live
+
+
+def _loss_of_rows(model, tokenizer, rows: list[dict], bf16: bool) -> torch.Tensor:
+    """The SFT loss of rows with a `prompt` and a `completion`, both messages."""
+    prompts = [_prompt_ids(tokenizer, row) for row in rows]
+    wholes = [tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], return_dict=False) for row in rows]
+    answers = [whole[len(prompt) :] for prompt, whole in zip(prompts, wholes)]
+    ids, attention_mask, mask = pad_responses(prompts, answers, tokenizer.pad_token_id, model.device)
+    with autocast(model, bf16):
+        logps = response_log_probabilities(model, ids, attention_mask, mask.shape[1])
+    return sft_loss(logps, mask)
 
 
 def _policy(model, batch: Batch, temperature: float, bf16: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -372,11 +383,12 @@ def _explained(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) 
 
 def _plain(arguments: dict) -> dict:
     """Of a function's arguments those that say what a run is, as plain values: a function by its name."""
-    plain = {"rows": len(arguments["rows"]), "rewards": [_name(function) for function in arguments.get("reward_funcs", [])]}
+    plain = {name: len(arguments.get(name) or []) for name in ("rows", "sft_rows")}
+    plain["rewards"] = [_name(function) for function in arguments.get("reward_funcs", [])]
     for key, value in arguments.items():
         if callable(value) and not isinstance(value, torch.nn.Module):
             plain[key] = _name(value)
-        elif value is None or isinstance(value, int | float | str | list) and key not in ("rows", "reward_funcs"):
+        elif key not in ("rows", "sft_rows", "reward_funcs") and isinstance(value, int | float | str | list | None):
             plain[key] = value
     return {key: plain[key] for key in plain if key not in ("folder", "charts", "tokenizer")}
 
