@@ -8,9 +8,13 @@
         Writes `data/recorded/learning_rates.json`.
     python -m factory.record --only grpo_from_scratch    lesson 05: GRPO of our own against the library's, several
         seeds, and shorter runs with one thing changed each. Writes `data/recorded/05_grpo_from_scratch.json`.
+    python -m factory.record --only ppo_against_grpo    lesson 06: three learning rates each, the best with all seeds.
+        Writes `data/recorded/06_ppo_against_grpo.json`.
+    python -m factory.record --only over_optimisation    lesson 06: PPO against a learned reward, without and with what
+        holds it back. Writes `data/recorded/06_over_optimisation.json`.
 
-Left out on purpose: seconds and memory, which say more about the machine's load than about the method (lesson 05
-compares two loops, and records theirs).
+Left out on purpose: seconds and memory where they say more about the machine's load than about the method (lessons 05
+and 06 compare two loops, and record theirs).
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from trl import SFTConfig, SFTTrainer
 from factory import stages
 from factory.build import ROOT
 from factory.from_scratch import record_grpo_from_scratch
+from factory.learned_rewards import record_over_optimisation, record_ppo_against_grpo
 from helper import (
     evaluate,
     generate_responses,
@@ -46,6 +51,11 @@ REWARDS: dict[str, Callable] = {"correct": reward_func, "random": random_reward}
 RATES = (5e-5, 2e-4, 1e-3, 3e-3, 6e-3, 2e-2)  # lesson 02 trains with the third; the ends are 1/20 and 20 times it
 SHORT = {"max_steps": 60, "warmup_steps": 5, "logging_steps": 2}  # as short as the trials in lesson 02
 QUESTIONS = ("Give me an 1-sentence introduction of LLM.", "Calculate 1+1-1")
+LATER = {  # the recordings of lessons 05 and 06, with their files
+    "grpo_from_scratch": (record_grpo_from_scratch, "05_grpo_from_scratch.json"),
+    "ppo_against_grpo": (record_ppo_against_grpo, "06_ppo_against_grpo.json"),
+    "over_optimisation": (record_over_optimisation, "06_over_optimisation.json"),
+}
 LONGEST = 56  # tokens an answer may have, as in those trials
 
 
@@ -126,15 +136,16 @@ def write(record: dict, path: Path) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("random_rewards", "learning_rates", "grpo_from_scratch"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the random rewards and of GRPO")
+    parser.add_argument("--only", choices=("random_rewards", "learning_rates", *LATER))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of all but the learning rates")
     options = parser.parse_args()
     if options.only in (None, "random_rewards"):
         record_random_rewards(options.seeds)
     if options.only in (None, "learning_rates"):
         record_learning_rates()
-    if options.only in (None, "grpo_from_scratch"):
-        record_grpo_from_scratch(options.seeds, RECORDED / "05_grpo_from_scratch.json", write)
+    for name, (record, file) in LATER.items():
+        if options.only in (None, name):
+            record(options.seeds, RECORDED / file, write)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "data" / "recorded" / "lessons.json"
 PICTURE = ROOT / "docs" / "results.png"
-LESSONS = ("01_intro", "02_sft", "03_dpo", "04_online_rl")
+LESSONS = ("01_intro", "02_sft", "03_dpo", "04_online_rl", "05_grpo_from_scratch", "06_reward_models_and_ppo")
 SHOWN = {  # the picture's rows: what each lesson is about
     ("02_sft", "instructions"): "02 SFT: new instructions",
     ("02_sft", "held_out_concepts"): "02 SFT: concepts in no training row",

@@ -345,6 +345,50 @@ def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
     return figure
 
 
+def plot_ppo() -> Figure:
+    """The four models of PPO with a learned reward, and what flows between them in one step."""
+    boxes = {  # name: centre, text, trained
+        "policy": ((1.1, 2), "policy $π_θ$", True), "reference": ((4.6, 3.3), "reference $π_{ref}$", False),
+        "reward": ((4.6, 2), "reward model $r$", False), "critic": ((4.6, 0.7), "critic $V$", True),
+        "tokens": ((7.8, 2.65), "reward of\neach token", None), "gae": ((10.3, 1.7), "GAE", None),
+    }  # fmt: skip
+    arrows = (
+        ("policy", "reference", "answer"), ("policy", "reward", "answer"), ("policy", "critic", "answer"),
+        ("reference", "tokens", "KL term"), ("reward", "tokens", "score"),
+        ("tokens", "gae", ""), ("critic", "gae", "values"),
+    )  # fmt: skip
+    with plt.rc_context({**FONT, "text.parse_math": True}):
+        figure, (axis,) = _figure(1, 1, 9.5, 3.6)
+        for start, end, text in arrows:
+            (x, y), (u, v) = boxes[start][0], boxes[end][0]
+            axis.annotate("", (u - 0.95, v), (x + 0.95, y), arrowprops={"arrowstyle": "->", "color": INK})
+            axis.text((x + u) / 2, (y + v) / 2 + 0.1, text, ha="center", fontsize=9, backgroundcolor="white")
+        for (x, y), text, trained in boxes.values():
+            colour, width = {True: (SKY, 2.5), False: (PALE, 1), None: ("white", 1)}[trained]
+            axis.add_patch(Rectangle((x - 0.95, y - 0.36), 1.9, 0.72, facecolor=colour, edgecolor=INK, linewidth=width))
+            axis.text(x, y, text, ha="center", va="center")
+        for model, height, what in (
+            ("policy", -0.55, "advantages: clipped loss"),
+            ("critic", -0.1, "returns: squared error"),
+        ):
+            x, y = boxes[model][0]
+            axis.plot([10.3, 10.3, x], [1.34, height, height], color=BLUE, linestyle="--", linewidth=1.2)
+            axis.annotate("", (x, y - 0.36), (x, height), arrowprops={"arrowstyle": "->", "color": BLUE, "linestyle": "--"})
+            axis.text(7.6, height + 0.07, what, ha="center", fontsize=9, color=BLUE)
+        axis.set(xlim=(0, 11.4), ylim=(-0.75, 3.8))
+        axis.axis("off")
+        trained = Patch(facecolor=SKY, edgecolor=INK, linewidth=2.5, label="trained")
+        figure.legend(handles=[trained, Patch(facecolor=PALE, edgecolor=INK, label="frozen")], loc="outside upper left",
+                      ncols=2, frameon=False)  # fmt: skip
+    figure.alt = (
+        "The policy's answer goes to the frozen reference, which gives a KL term for each token, to the frozen reward "
+        "model, which gives a score at the end, and to the critic, which gives a value before each token. The first two "
+        "make the reward of each token; with the values GAE makes advantages, which train the policy, and returns, which "
+        "train the critic."
+    )
+    return figure
+
+
 def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
     """DPO's loss -log σ(β·m), and its gradient's weight without the factor β, σ(-β·m), against the margin m.
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory import build, datasets, from_scratch, pretrain, stages
+from factory import build, datasets, from_scratch, learned_rewards, pretrain, stages
 from factory.knowledge import load_concepts
 from factory.plain_text import PlainText, worked_sum
+from factory.record import RECORDED
 from factory.tokenizer import train_tokenizer
 from helper import generate_responses
 from helper.algorithms import train_grpo
@@ -156,12 +157,12 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
     assert {key: value for key, value in in_lesson.items() if key != "logging_steps"} == unlogged
 
 
-def keywords(notebook, function):
-    """The plain arguments of a lesson's call of `function`."""
+def keywords(notebook, function, **names):
+    """The plain arguments of a lesson's call of `function`; `names`: values of names in them."""
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and f"{function}(" in cell.source]
     calls = [node for node in ast.walk(ast.parse(cells[0])) if isinstance(node, ast.Call)]
     call = next(node for node in calls if ast.unparse(node.func) == function)
-    names = {"USE_GPU": False, "LONGEST": from_scratch.LONGEST}
+    names = {"USE_GPU": False, "OURS": True, **names}
     plain = [word for word in call.keywords if isinstance(word.value, ast.Constant | ast.IfExp | ast.Name)]
     return {
         word.arg: eval(compile(ast.Expression(word.value), function, "eval"), names)
@@ -172,7 +173,7 @@ def keywords(notebook, function):
 
 def test_the_recorded_runs_have_the_settings_of_lesson_05():
     notebook = nbformat.read(build.ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
-    grpo = keywords(notebook, "course.train_grpo")
+    grpo = keywords(notebook, "course.train_grpo", LONGEST=from_scratch.LONGEST)
     assert grpo.pop("inner_updates") == 1 and grpo.pop("beta") == 0.0 and grpo.pop("epsilon") == 0.2
     assert grpo == {key: value for key, value in from_scratch.GRPO.items() if key != "advantage"}
     assert keywords(notebook, "course.train_sft") == from_scratch.WARM_UP
@@ -185,6 +186,43 @@ def test_the_recorded_changes_are_settings_of_the_loop():
     assert from_scratch.CHANGES["as in the lesson"] == {}
     answer = from_scratch.into_tags("Eggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n\\boxed{70}")
     assert answer == "<reasoning>\nEggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n</reasoning>\n<answer>70</answer>"
+
+
+def test_the_recorded_runs_have_the_settings_of_lesson_06():
+    notebook = nbformat.read(learned_rewards.LESSON, as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    names = {"LONGEST": learned_rewards.LONGEST, "STEPS": learned_rewards.STEPS}
+    ppo, grpo = (keywords(notebook, f"course.train_{method}", **names) for method in ("ppo", "grpo"))
+    assert f"else {learned_rewards.STEPS}\n" in text and ppo.pop("steps") == grpo.pop("steps") == learned_rewards.STEPS
+    record = json.loads((RECORDED / "06_ppo_against_grpo.json").read_text())
+    for method, settings, rates in (
+        ("PPO", ppo, learned_rewards.RATES["PPO"]),
+        ("GRPO", grpo, learned_rewards.RATES["GRPO"]),
+    ):
+        runs = [run for run in record["runs"] if run["method"] == method]
+        assert {run["learning_rate"] for run in runs if run["seed"] == record["seeds"][0]} == set(rates)
+        best = max((run for run in runs if run["seed"] == record["seeds"][0]), key=lambda run: run["after"])
+        assert settings.pop("learning_rate") == best["learning_rate"]
+    assert ppo == learned_rewards.PPO
+    assert grpo == {key: value for key, value in learned_rewards.GRPO.items() if key != "advantage"}
+    reward_model = keywords(notebook, "RewardConfig")
+    assert reward_model["max_steps"] == learned_rewards.REWARD_MODEL["steps"]
+    assert reward_model["learning_rate"] == learned_rewards.REWARD_MODEL["learning_rate"]
+    assert reward_model["per_device_train_batch_size"] == learned_rewards.REWARD_MODEL["rankings_per_step"]
+    assert f"train_rows[:{learned_rewards.TRAINED}], train_rows[-{learned_rewards.HELD_OUT}:]" in text
+    assert f"{learned_rewards.HARD_COPIES} * as_pairs(hard)" in text
+
+
+def test_what_the_labeller_of_lesson_06_prefers():
+    names = learned_rewards.lesson_functions("06-spoil", "06-rank")
+    rows = [{"prompt": [{"role": "user", "content": f"Problem {n}"}], "ground_truth": str(n)} for n in (5, 7)]
+    answers = [["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"], ["3 + 4 = 8\n\\boxed{8}"] * 3]
+    easy, hard, rankings = names["compared"](rows, answers, random.Random(0))
+    assert [way for *_, way in easy] == list(names["WAYS"]) and len(rankings) == 1
+    assert all(prompt == rows[0]["prompt"] and pair[0] == answers[0][0] for prompt, pair, _ in easy + hard + rankings)
+    assert all(pair[1] != answers[0][0] for _, pair, _ in easy)
+    assert {kind for *_, kind in hard} == {"another problem's answer", "a wrong answer"}
+    assert [pair for _, pair, kind in hard if kind == "a wrong answer"] == [answers[0][:2]]
 
 
 @pytest.mark.parametrize(

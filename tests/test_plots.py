@@ -37,6 +37,7 @@ FIGURES = {
     "dpo loss": lambda: plots.plot_dpo_loss([0.1, 1.0]),
     "advantages": lambda: plots.plot_group_advantages([[1, 0, 2], [1, 1, 1]]),
     "lora": lambda: plots.plot_lora(8, 6, 2),
+    "ppo": plots.plot_ppo,
     "advantages of one": lambda: plots.plot_group_advantages([1, 0, 2]),
     "progress": lambda: plots.plot_progress(LOG, CHARTS, {"loss": (0.5, "alarm below half")}, steps=60),
     "progress, first row": lambda: plots.plot_progress(LOG[:1], CHARTS, {"loss": (0.5, "alarm below half")}, steps=60),

@@ -1,0 +1,244 @@
+"""The recorded runs of lesson 06: PPO against GRPO, and PPO against a learned reward.
+
+    python -m factory.record --only ppo_against_grpo
+    python -m factory.record --only over_optimisation
+
+The settings are the lesson's own (`tests/test_factory.py` holds the two together); what a labeller prefers is written
+in the lesson, in full view, and read from there.
+Left out on purpose: a search over more than the learning rate and the KL penalty.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import nbformat
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from factory.build import ROOT
+from factory.from_scratch import curve, fresh
+from helper import (
+    answers_match,
+    extract_boxed,
+    extract_gold,
+    generate_responses,
+    load_course_dataset,
+    load_model_and_tokenizer,
+    load_suite,
+    peak_memory_mb,
+    reward_func,
+    set_seed,
+)
+from helper.algorithms import (
+    ValueModel,
+    group_advantages,
+    learned_reward,
+    score_conversations,
+    train_grpo,
+    train_ppo,
+    train_reward_model,
+)
+from helper.models import bf16_is_fast
+
+LESSON = ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
+LONGEST = 72  # tokens an answer may have
+STEPS = 30
+PPO = {
+    "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48, "epochs": 2, "micro_batch": 16,
+    "gamma": 1.0, "lam": 0.95, "epsilon": 0.2, "beta": 0.0,
+}  # fmt: skip
+GRPO = {
+    "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4, "loss_type": "dr_grpo", "micro_batch": 16,
+    "advantage": partial(group_advantages, scale="none"),
+}  # fmt: skip
+RATES = {"PPO": (5e-5, 1e-4, 2e-4), "GRPO": (1e-4, 3e-4, 6e-4)}
+
+TRAINED, HELD_OUT = 700, 200  # problems for the reward model, as in the lesson
+HARD_COPIES = 2  # how often a hard pair stands among the pairs
+REWARD_MODEL = {"steps": 100, "learning_rate": 3e-4, "rankings_per_step": 16}
+OVER = {"steps": 40, "learning_rate": 5e-4, "epochs": 1}
+RUNS: dict[str, dict] = {
+    "no KL penalty": {"beta": 1e-9},  # so small that it does nothing; 0 would log no KL
+    "KL penalty, beta 0.1": {"beta": 0.1},
+    "SFT rows mixed in": {"beta": 1e-9, "sft_coefficient": 1.0},
+}
+
+
+def start() -> tuple:
+    """`sprout-instruct`, its tokenizer, and the problems with their expected answers."""
+    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
+    rows = [
+        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
+        for row in load_course_dataset("sprout-maths")
+    ]
+    return model.float(), tokenizer, rows
+
+
+def held_out_answers(model, tokenizer) -> tuple[list[str], list[str], list[bool]]:
+    """Questions of the suite `word_problems`, greedy answers, and which are right."""
+    problems = load_suite("word_problems")
+    questions = [row["question"] for row in problems]
+    texts = generate_responses(model, tokenizer, questions, max_new_tokens=LONGEST)
+    right = [answers_match(extract_boxed(text), str(row["value"])) for text, row in zip(texts, problems)]
+    return questions, texts, right
+
+
+def share(values: list) -> float:
+    """The mean, as a plain number."""
+    return sum(values) / len(values)
+
+
+# ---------------------------------------------------------------- PPO against GRPO
+
+
+def one_run(method: str, rate: float, seed: int, steps: int = STEPS) -> dict:
+    """Train with the rule as reward; gain, sampled tokens, seconds, and the peak of memory up to the end of training."""
+    model, tokenizer, rows = start()
+    settings = {"folder": fresh(method), "steps": steps, "learning_rate": rate, "bf16": bf16_is_fast(), "seed": seed}
+    begun = time.perf_counter()
+    if method == "PPO":
+        critic = ValueModel(copy.deepcopy(model.model))
+        log = train_ppo(model, critic, tokenizer, rows, [reward_func], **settings, **PPO, charts=False).table()
+    else:
+        log = train_grpo(model, tokenizer, rows, [reward_func], **settings, **GRPO, charts=False).table()
+    seconds, peak = time.perf_counter() - begun, peak_memory_mb()
+    *_, right = held_out_answers(model, tokenizer)
+    return {
+        "method": method, "learning_rate": rate, "seed": seed, "n": len(right), "after": share(right),
+        "tokens": int(log["tokens"].sum()), "seconds": round(seconds, 1), "peak_mb": round(peak),
+        "reward": curve(log["reward"]),
+    }  # fmt: skip
+
+
+def alone(function: Callable, *arguments):
+    """What the function returns, in a process of its own, so that its memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def record_ppo_against_grpo(seeds: list[int], path: Path, write: Callable) -> None:
+    """Three learning rates a method with the first seed, the best of them with the others; written after each run."""
+    *_, right = held_out_answers(*start()[:2])
+    record = {
+        "command": f"python -m factory.record --only ppo_against_grpo --seeds {' '.join(map(str, seeds))}",
+        "seeds": seeds, "steps": STEPS, "threads": torch.get_num_threads(), "runs": [],
+    }  # fmt: skip
+
+    def add(method: str, rate: float, seed: int) -> dict:
+        run = {"before": share(right), **alone(one_run, method, rate, seed)}
+        record["runs"].append(run)
+        print({**run, "reward": "..."}, flush=True)
+        write(record, path)
+        return run
+
+    for method, rates in RATES.items():
+        best = max((add(method, rate, seeds[0]) for rate in rates), key=lambda run: run["after"])
+        for seed in seeds[1:]:
+            add(method, best["learning_rate"], seed)
+
+
+# ---------------------------------------------------------------- PPO against a learned reward
+
+
+def lesson_functions(*cells: str) -> dict:
+    """The names that these cells of the lesson define."""
+    sources = {cell.id: cell.source for cell in nbformat.read(LESSON, as_version=4).cells}
+    names = {"answers_match": answers_match, "extract_boxed": extract_boxed}
+    for cell in cells:
+        exec(sources[cell], names)
+    return names
+
+
+def trained_reward_model(seed: int) -> tuple:
+    """A reward model trained on pairs as in the lesson, and its accuracy on held-out easy and hard pairs."""
+    model, tokenizer, rows = start()
+    compared = lesson_functions("06-spoil", "06-rank")["compared"]
+    set_seed(seed)
+    found = []
+    for part in (rows[:TRAINED], rows[-HELD_OUT:]):
+        asked = [row["prompt"][-1]["content"] for row in part]
+        answers = generate_responses(
+            model, tokenizer, asked, max_new_tokens=LONGEST, temperature=1.0, num_samples=4, batch_size=96
+        )
+        found.append([as_conversations(pairs) for pairs in compared(part, answers, random.Random(seed))])
+    (easy, hard, _), (held_easy, held_hard, _) = found
+    scorer = AutoModelForSequenceClassification.from_pretrained(
+        model.config._name_or_path, num_labels=1, dtype=torch.float32, attn_implementation="eager"
+    )
+    torch.nn.init.zeros_(scorer.score.weight)
+    scorer.config.pad_token_id = tokenizer.pad_token_id
+    settings = REWARD_MODEL | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}
+    train_reward_model(scorer, tokenizer, easy + HARD_COPIES * hard, folder=fresh("reward_model"), **settings)
+    judged = {}
+    for name, pairs in (("easy", held_easy), ("hard", held_hard)):
+        first, second = (score_conversations(scorer, tokenizer, [pair[place] for pair in pairs]) for place in (0, 1))
+        judged |= {name: (first > second).float().mean().item(), f"n_{name}": len(pairs)}
+    return scorer.eval(), judged
+
+
+def as_conversations(comparisons: list[tuple]) -> list[list[list[dict]]]:
+    """Comparisons of the lesson as conversations, the better one first."""
+    return [
+        [[*prompt, {"role": "assistant", "content": answer}] for answer in answers] for prompt, answers, _ in comparisons
+    ]
+
+
+def over_optimised(name: str, scorer, seed: int, steps: int = OVER["steps"]) -> dict:
+    """PPO against the learned reward: reward and truth of the samples at each step, held-out scores before and after."""
+    model, tokenizer, rows = start()
+    changes, right_in_batch = dict(RUNS[name]), []
+    score = learned_reward(scorer, tokenizer)
+    if "sft_coefficient" in changes:
+        messages = [row["messages"] for row in load_course_dataset("sprout-sft")]
+        changes["sft_rows"] = [{"prompt": whole[:-1], "completion": whole[-1:]} for whole in messages]
+
+    def reward(prompts, completions, ground_truth, **kwargs):
+        right_in_batch.append(share(reward_func(completions, ground_truth)))  # seen by us, not by the training
+        return score(prompts, completions)
+
+    before = held_out_scores(model, tokenizer, scorer)
+    critic = ValueModel(copy.deepcopy(model.model))
+    settings = PPO | OVER | changes | {"steps": steps, "bf16": bf16_is_fast(), "seed": seed, "charts": False}
+    log = train_ppo(
+        model, critic, tokenizer, rows[TRAINED:-HELD_OUT], [reward], folder=fresh("over"), **settings
+    ).table()  # fmt: skip
+    after = held_out_scores(model, tokenizer, scorer)
+    return {
+        "run": name, "seed": seed, "proxy_before": before["proxy"], "proxy_after": after["proxy"],
+        "right_before": before["right"], "right_after": after["right"], "kl_after": log["kl"].tail(5).mean(),
+        "proxy": curve(log["reward"]), "right": curve(right_in_batch), "kl": curve(log["kl"]), "answers": after["answers"],
+    }  # fmt: skip
+
+
+def held_out_scores(model, tokenizer, scorer) -> dict:
+    """Learned and true score of greedy answers to the held-out problems, and the first answers."""
+    questions, texts, right = held_out_answers(model, tokenizer)
+    conversations = [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
+        for question, text in zip(questions, texts)
+    ]
+    proxy = score_conversations(scorer, tokenizer, conversations).mean().item()
+    return {"right": share(right), "proxy": proxy, "answers": [list(row) for row in zip(questions, texts, right)][:4]}
+
+
+def record_over_optimisation(seeds: list[int], path: Path, write: Callable) -> None:
+    """All runs with each seed; the reward model is trained once, with the first."""
+    scorer, judged = trained_reward_model(seeds[0])
+    record = {
+        "command": f"python -m factory.record --only over_optimisation --seeds {' '.join(map(str, seeds))}",
+        "n": len(load_suite("word_problems")), "reward_model": judged, "runs": [],
+    }  # fmt: skip
+    print(judged, flush=True)
+    for seed in seeds:
+        for name in RUNS:
+            record["runs"].append(over_optimised(name, scorer, seed))
+            print({key: value for key, value in record["runs"][-1].items() if not isinstance(value, list)}, flush=True)
+            write(record, path)
