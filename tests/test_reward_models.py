@@ -38,9 +38,9 @@ QUESTIONS, ANSWERS = ["one", "what is the capital of a place?", "12 + 34", "a"],
 TALKS = [talk(question, answer) for question, answer in zip(QUESTIONS, ANSWERS)]
 
 
-def make_rankings(size: int, number: int = 5) -> list[list[list[dict]]]:
-    """Rankings of `size` answers of different lengths each."""
-    words = list(enumerate(WORDS[:number]))
+def make_rankings(size: int) -> list[list[list[dict]]]:
+    """Five rankings of `size` answers, of different lengths."""
+    words = list(enumerate(WORDS[:5]))
     return [[talk(word * 2, f"{word} " * (1 + (i + j) % 4)) for j in range(size)] for i, word in words]
 
 
