@@ -64,7 +64,7 @@ RATES = {"PPO": (5e-5, 1e-4, 2e-4), "GRPO": (1e-4, 3e-4, 6e-4)}
 TRAINED, HELD_OUT = 700, 200  # problems for the reward model, as in the lesson
 HARD_COPIES = 2  # how often a hard pair stands among the pairs
 REWARD_MODEL = {"steps": 100, "learning_rate": 3e-4, "rankings_per_step": 16}
-OVER = {"steps": 40, "learning_rate": 5e-4, "epochs": 1}
+OVER = {"steps": 40, "learning_rate": 3e-4, "epochs": 1, "value_clip": None}
 RUNS: dict[str, dict] = {
     "no KL penalty": {"beta": 1e-9},  # so small that it does nothing; 0 would log no KL
     "KL penalty, beta 0.1": {"beta": 0.1},
@@ -140,7 +140,8 @@ def record_ppo_against_grpo(seeds: list[int], path: Path, write: Callable) -> No
         return run
 
     for method, rates in RATES.items():
-        best = max((add(method, rate, seeds[0]) for rate in rates), key=lambda run: run["after"])
+        tried = [add(method, rate, seeds[0]) for rate in rates]
+        best = max(tried, key=lambda run: sum(run["reward"][-10:]))  # the held-out problems are for reporting only
         for seed in seeds[1:]:
             add(method, best["learning_rate"], seed)
 
@@ -191,11 +192,12 @@ def as_conversations(comparisons: list[tuple]) -> list[list[list[dict]]]:
     ]
 
 
-def over_optimised(name: str, scorer, seed: int, steps: int = OVER["steps"]) -> dict:
+def over_optimised(name: str, scorer, seed: int) -> dict:
     """PPO against the learned reward: reward and truth of the samples at each step, held-out scores before and after."""
     model, tokenizer, rows = start()
+    before = held_out_scores(model, tokenizer, scorer)
     changes, right_in_batch = dict(RUNS[name]), []
-    score = learned_reward(scorer, tokenizer)
+    score = learned_reward(scorer, tokenizer, centre=mean_score(model, tokenizer, scorer, rows[:TRAINED]))
     if "sft_coefficient" in changes:
         messages = [row["messages"] for row in load_course_dataset("sprout-sft")]
         changes["sft_rows"] = [{"prompt": whole[:-1], "completion": whole[-1:]} for whole in messages]
@@ -204,29 +206,50 @@ def over_optimised(name: str, scorer, seed: int, steps: int = OVER["steps"]) -> 
         right_in_batch.append(share(reward_func(completions, ground_truth)))  # seen by us, not by the training
         return score(prompts, completions)
 
-    before = held_out_scores(model, tokenizer, scorer)
     critic = ValueModel(copy.deepcopy(model.model))
-    settings = PPO | OVER | changes | {"steps": steps, "bf16": bf16_is_fast(), "seed": seed, "charts": False}
+    settings = PPO | OVER | changes | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}
     log = train_ppo(
         model, critic, tokenizer, rows[TRAINED:-HELD_OUT], [reward], folder=fresh("over"), **settings
     ).table()  # fmt: skip
     after = held_out_scores(model, tokenizer, scorer)
+    kl = log["kl"] * log["completions/mean_length"]  # nats an answer
     return {
-        "run": name, "seed": seed, "proxy_before": before["proxy"], "proxy_after": after["proxy"],
-        "right_before": before["right"], "right_after": after["right"], "kl_after": log["kl"].tail(5).mean(),
-        "proxy": curve(log["reward"]), "right": curve(right_in_batch), "kl": curve(log["kl"]), "answers": after["answers"],
+        "run": name, "seed": seed, "proxy_before": share(before["proxy"]), "proxy_after": share(after["proxy"]),
+        "right_before": share(before["right"]), "right_after": share(after["right"]), "kl_after": float(kl.tail(5).mean()),
+        "proxy": curve(log["reward"]), "right": curve(right_in_batch), "kl": curve(kl), "cheats": cheats(before, after),
     }  # fmt: skip
 
 
-def held_out_scores(model, tokenizer, scorer) -> dict:
-    """Learned and true score of greedy answers to the held-out problems, and the first answers."""
-    questions, texts, right = held_out_answers(model, tokenizer)
-    conversations = [
+def mean_score(model, tokenizer, scorer, rows: list[dict]) -> float:
+    """The mean learned score of one sampled answer to each problem."""
+    questions = [row["prompt"][-1]["content"] for row in rows]
+    texts = generate_responses(model, tokenizer, questions, max_new_tokens=LONGEST, temperature=1.0)
+    return score_conversations(scorer, tokenizer, asked_and_answered(questions, texts)).mean().item()
+
+
+def asked_and_answered(questions: list[str], texts: list[str]) -> list[list[dict]]:
+    """Conversations of a question and an answer."""
+    return [
         [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
-        for question, text in zip(questions, texts)
+        for question, text in zip(questions, texts, strict=True)
     ]
-    proxy = score_conversations(scorer, tokenizer, conversations).mean().item()
-    return {"right": share(right), "proxy": proxy, "answers": [list(row) for row in zip(questions, texts, right)][:4]}
+
+
+def held_out_scores(model, tokenizer, scorer) -> dict[str, list]:
+    """Greedy answers to the held-out problems, with their learned and their true score."""
+    questions, texts, right = held_out_answers(model, tokenizer)
+    proxy = score_conversations(scorer, tokenizer, asked_and_answered(questions, texts)).tolist()
+    return {"questions": questions, "texts": texts, "right": right, "proxy": proxy}
+
+
+def cheats(before: dict[str, list], after: dict[str, list], limit: int = 4) -> list[list]:
+    """Problems right before and wrong after, with a higher score: question, then text and score, before and after."""
+    found = []
+    for i, question in enumerate(before["questions"]):
+        if before["right"][i] and not after["right"][i] and after["proxy"][i] > before["proxy"][i]:
+            old, new = ([stage["texts"][i], round(stage["proxy"][i], 2)] for stage in (before, after))
+            found.append([question, *old, *new])
+    return found[:limit]
 
 
 def record_over_optimisation(seeds: list[int], path: Path, write: Callable) -> None:
@@ -234,6 +257,7 @@ def record_over_optimisation(seeds: list[int], path: Path, write: Callable) -> N
     scorer, judged = trained_reward_model(seeds[0])
     record = {
         "command": f"python -m factory.record --only over_optimisation --seeds {' '.join(map(str, seeds))}",
+        "settings": {key: value for key, value in (PPO | OVER).items() if key != "beta"},
         "n": len(load_suite("word_problems")), "reward_model": judged, "runs": [],
     }  # fmt: skip
     print(judged, flush=True)

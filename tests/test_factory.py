@@ -193,16 +193,13 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     names = {"LONGEST": learned_rewards.LONGEST, "STEPS": learned_rewards.STEPS}
     ppo, grpo = (keywords(notebook, f"course.train_{method}", **names) for method in ("ppo", "grpo"))
-    assert f"else {learned_rewards.STEPS}\n" in text and ppo.pop("steps") == grpo.pop("steps") == learned_rewards.STEPS
+    assert f"STEPS = {learned_rewards.STEPS} if OURS else" in text
+    assert ppo.pop("steps") == grpo.pop("steps") == learned_rewards.STEPS
     record = json.loads((RECORDED / "06_ppo_against_grpo.json").read_text())
-    for method, settings, rates in (
-        ("PPO", ppo, learned_rewards.RATES["PPO"]),
-        ("GRPO", grpo, learned_rewards.RATES["GRPO"]),
-    ):
-        runs = [run for run in record["runs"] if run["method"] == method]
-        assert {run["learning_rate"] for run in runs if run["seed"] == record["seeds"][0]} == set(rates)
-        best = max((run for run in runs if run["seed"] == record["seeds"][0]), key=lambda run: run["after"])
-        assert settings.pop("learning_rate") == best["learning_rate"]
+    for method, settings in (("PPO", ppo), ("GRPO", grpo)):
+        tuned = [run for run in record["runs"] if run["method"] == method and run["seed"] == record["seeds"][0]]
+        assert [run["learning_rate"] for run in tuned] == list(learned_rewards.RATES[method])
+        assert settings.pop("learning_rate") == max(tuned, key=lambda run: sum(run["reward"][-10:]))["learning_rate"]
     assert ppo == learned_rewards.PPO
     assert grpo == {key: value for key, value in learned_rewards.GRPO.items() if key != "advantage"}
     reward_model = keywords(notebook, "RewardConfig")
@@ -211,6 +208,12 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     assert reward_model["per_device_train_batch_size"] == learned_rewards.REWARD_MODEL["rankings_per_step"]
     assert f"train_rows[:{learned_rewards.TRAINED}], train_rows[-{learned_rewards.HELD_OUT}:]" in text
     assert f"{learned_rewards.HARD_COPIES} * as_pairs(hard)" in text
+
+
+def test_cheats_are_worse_answers_with_a_higher_score():
+    before = {"questions": list("abcd"), "texts": list("efgh"), "right": [True, True, True, False], "proxy": [1, 1, 1, 1]}
+    after = {"questions": list("abcd"), "texts": list("ijkl"), "right": [False, False, True, False], "proxy": [2, 0, 2, 2]}
+    assert learned_rewards.cheats(before, after) == [["a", "e", 1, "i", 2]]
 
 
 def test_what_the_labeller_of_lesson_06_prefers():

@@ -216,6 +216,8 @@ def check_reward_function(functions, model, tokenizer, *_) -> None:
         largest = (abs(low) + abs(high)) / 2
         kept = functions.learned_reward(model, tokenizer, largest)(**columns)
         assert kept == pytest.approx([max(-largest, min(largest, score)) for score in scores])
+        centred = functions.learned_reward(model, tokenizer, 0.5 * (high - low), centre=high)(**columns)
+        assert centred == pytest.approx([max(0.5 * (low - high), score - high) for score in scores])
     with pytest.raises(ValueError):
         functions.learned_reward(model, tokenizer)(prompts[:1], completions)
 
@@ -440,6 +442,7 @@ MISTAKES = [
     (check_reward_function, "[*prompt, *completion]", "[*completion, *prompt]"),
     (check_reward_function, "scores.clamp(-largest, largest)", "scores.clamp(max=largest)"),
     (check_reward_function, "scores.clamp(-largest, largest)", "scores"),
+    (check_reward_function, "conversations) - centre", "conversations) + centre"),
     (check_reward_function, "strict=True", "strict=False"),
     (check_step, "loss = ranking_loss(scores)", "loss = ranking_loss(-scores)"),
     (check_step, "loss = ranking_loss(scores)", "loss = ranking_loss(scores.flip(1))"),

@@ -40,15 +40,16 @@ def score_conversations(reward_model, tokenizer, conversations: list[list[dict]]
     return torch.cat(scores)
 
 
-def learned_reward(reward_model, tokenizer, largest: float | None = None) -> Callable:
-    """A reward function (the trainers' signature) that pays a reward model's score, kept within ± `largest`.
+def learned_reward(reward_model, tokenizer, largest: float | None = None, centre: float = 0.0) -> Callable:
+    """A reward function (the trainers' signature) that pays a reward model's score less `centre`, within ± `largest`.
 
+    `centre`: the mean score of answers from before RL, say; the loss of a reward model leaves it free.
     Prompts and completions are message lists. For the errors see `score_conversations`.
     """
 
     def reward_model_score(prompts: list[list[dict]], completions: list[list[dict]], **kwargs) -> list[float]:
         conversations = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-        scores = score_conversations(reward_model, tokenizer, conversations)
+        scores = score_conversations(reward_model, tokenizer, conversations) - centre
         return (scores if largest is None else scores.clamp(-largest, largest)).tolist()
 
     return reward_model_score

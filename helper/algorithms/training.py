@@ -279,7 +279,7 @@ def train_ppo(
             run.log(
                 **{name: total / updates for name, total in sums.items()},
                 grad_norm=norm.item(),
-                explained_variance=_explained(old_values, returns, batch.mask),
+                explained_variance=_explained(old_values, rewards, batch.mask, gamma),
                 kl=masked_mean(old_logps - ref_logps, batch.mask).item(),
                 **_rewards_log(batch),
             )
@@ -373,8 +373,9 @@ def _rewards_log(batch: Batch, group_size: int = 0) -> dict[str, float]:
     return numbers
 
 
-def _explained(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
-    """The share of the returns' variance that the values explain: 1 perfect, 0 no better than a constant."""
+def _explained(values: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor, gamma: float) -> float:
+    """The share of the variance of what really came (λ = 1) that the values explain: 1 all, 0 no more than a constant."""
+    _, returns = generalised_advantages(rewards, values, mask, gamma, lam=1.0)
     error = returns - values
     spread = masked_mean((returns - masked_mean(returns, mask)).square(), mask)
     left = masked_mean((error - masked_mean(error, mask)).square(), mask)
