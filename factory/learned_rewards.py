@@ -3,8 +3,8 @@
     python -m factory.record --only ppo_against_grpo
     python -m factory.record --only over_optimisation
 
-The settings are the lesson's own (`tests/test_factory.py` holds the two together); what a labeller prefers is written
-in the lesson, in full view, and read from there.
+Settings and what a labeller prefers (`spoil`, `compared`) are the lesson's own; `tests/test_factory.py` holds the two
+together.
 Left out on purpose: a search over more than the learning rate and the KL penalty.
 """
 
@@ -19,7 +19,6 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import nbformat
 import torch
 from transformers import AutoModelForSequenceClassification
 
@@ -149,19 +148,43 @@ def record_ppo_against_grpo(seeds: list[int], path: Path, write: Callable) -> No
 # ---------------------------------------------------------------- PPO against a learned reward
 
 
-def lesson_functions(*cells: str) -> dict:
-    """The names that these cells of the lesson define."""
-    sources = {cell.id: cell.source for cell in nbformat.read(LESSON, as_version=4).cells}
-    names = {"answers_match": answers_match, "extract_boxed": extract_boxed}
-    for cell in cells:
-        exec(sources[cell], names)
-    return names
+def spoil(answer, way, rng):
+    """The answer, made worse in one of four ways."""
+    first, *rest = answer.strip().split("\n")
+    return {
+        "cut short": answer[: rng.randrange(3, max(4, len(answer) // 2))],
+        "a refusal": "I can not know that, because I have no live information.",
+        "no result": answer.split("\\boxed")[0].strip() or "It depends.",
+        "repeats itself": "\n".join([first] * 3 + rest[-1:]),
+    }[way]
+
+
+WAYS = ("cut short", "a refusal", "no result", "repeats itself")
+
+
+def compared(rows, answers, rng):
+    """Easy pairs, hard pairs and rankings: (prompt, answers from best to worst, kind)."""
+    judged = [[(text, answers_match(extract_boxed(text), row["ground_truth"])) for text in four]
+              for row, four in zip(rows, answers)]  # fmt: skip
+    pool = [text for four in judged for text, ok in four if ok]
+    easy, hard, rankings = [], [], []
+    for row, four in zip(rows, judged):
+        good, bad = ([text for text, ok in four if ok is wanted] for wanted in (True, False))
+        for text in good[:1]:
+            easy += [(row["prompt"], [text, spoil(text, way, rng)], way) for way in WAYS]
+            other = rng.choice(pool)
+            if other != text:  # two problems may have the same answer, word for word
+                hard.append((row["prompt"], [text, other], "another problem's answer"))
+        for best, worse in zip(good, bad):
+            hard.append((row["prompt"], [best, worse], "a wrong answer"))
+            worst = spoil(best, rng.choice(WAYS[:3]), rng)  # these have no number at all
+            rankings.append((row["prompt"], [best, worse, worst], "three"))
+    return easy, hard, rankings
 
 
 def trained_reward_model(seed: int) -> tuple:
     """A reward model trained on pairs as in the lesson, and its accuracy on held-out easy and hard pairs."""
     model, tokenizer, rows = start()
-    compared = lesson_functions("06-spoil", "06-rank")["compared"]
     set_seed(seed)
     found = []
     for part in (rows[:TRAINED], rows[-HELD_OUT:]):

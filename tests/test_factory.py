@@ -205,7 +205,8 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     reward_model = keywords(notebook, "RewardConfig")
     assert reward_model["max_steps"] == learned_rewards.REWARD_MODEL["steps"]
     assert reward_model["learning_rate"] == learned_rewards.REWARD_MODEL["learning_rate"]
-    assert reward_model["per_device_train_batch_size"] == learned_rewards.REWARD_MODEL["rankings_per_step"]
+    pairs = reward_model["per_device_train_batch_size"] * reward_model["gradient_accumulation_steps"]
+    assert pairs == learned_rewards.REWARD_MODEL["rankings_per_step"]
     assert f"train_rows[:{learned_rewards.TRAINED}], train_rows[-{learned_rewards.HELD_OUT}:]" in text
     assert f"{learned_rewards.HARD_COPIES} * as_pairs(hard)" in text
 
@@ -216,12 +217,20 @@ def test_cheats_are_worse_answers_with_a_higher_score():
     assert learned_rewards.cheats(before, after) == [["a", "e", 1, "i", 2]]
 
 
+def functions_of(source):
+    """Each function of a source, as a text without layout."""
+    return {node.name: ast.dump(node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+
+
 def test_what_the_labeller_of_lesson_06_prefers():
-    names = learned_rewards.lesson_functions("06-spoil", "06-rank")
+    cells = {cell.id: cell.source for cell in nbformat.read(learned_rewards.LESSON, as_version=4).cells}
+    shown = functions_of(cells["06-spoil"]) | functions_of(cells["06-rank"])
+    ours = functions_of(inspect.getsource(learned_rewards))
+    assert set(shown) == {"spoil", "compared"} and all(ours[name] == dump for name, dump in shown.items())
     rows = [{"prompt": [{"role": "user", "content": f"Problem {n}"}], "ground_truth": str(n)} for n in (5, 7)]
     answers = [["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"], ["3 + 4 = 8\n\\boxed{8}"] * 3]
-    easy, hard, rankings = names["compared"](rows, answers, random.Random(0))
-    assert [way for *_, way in easy] == list(names["WAYS"]) and len(rankings) == 1
+    easy, hard, rankings = learned_rewards.compared(rows, answers, random.Random(0))
+    assert [way for *_, way in easy] == list(learned_rewards.WAYS) and len(rankings) == 1
     assert all(prompt == rows[0]["prompt"] and pair[0] == answers[0][0] for prompt, pair, _ in easy + hard + rankings)
     assert all(pair[1] != answers[0][0] for _, pair, _ in easy)
     assert {kind for *_, kind in hard} == {"another problem's answer", "a wrong answer"}
