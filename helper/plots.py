@@ -374,17 +374,17 @@ def plot_ppo() -> Figure:
             x, y = boxes[model][0]
             axis.plot([10.3, 10.3, x], [1.34, height, height], color=BLUE, linestyle="--", linewidth=1.2)
             axis.annotate("", (x, y - 0.36), (x, height), arrowprops={"arrowstyle": "->", "color": BLUE, "linestyle": "--"})
-            axis.text(7.6, height + 0.07, what, ha="center", fontsize=9, color=BLUE)
+            axis.text(7.6, height + 0.07, what, ha="center", fontsize=9)
         axis.set(xlim=(0, 11.4), ylim=(-0.75, 3.8))
         axis.axis("off")
         trained = Patch(facecolor=SKY, edgecolor=INK, linewidth=2.5, label="trained")
         figure.legend(handles=[trained, Patch(facecolor=PALE, edgecolor=INK, label="frozen")], loc="outside upper left",
                       ncols=2, frameon=False)  # fmt: skip
     figure.alt = (
-        "The policy's answer goes to the frozen reference, which gives a KL term for each token, to the frozen reward "
-        "model, which gives a score at the end, and to the critic, which gives a value before each token. The first two "
-        "make the reward of each token; with the values GAE makes advantages, which train the policy, and returns, which "
-        "train the critic."
+        "4 models, 2 of them trained. The policy's answer goes to the frozen reference, which gives a KL term for each "
+        "token, to the frozen reward model, which gives a score at the end, and to the critic, which gives a value before "
+        "each token. The first two make the reward of each token; with the values GAE makes advantages, which train the "
+        "policy, and returns, which train the critic."
     )
     return figure
 
