@@ -228,13 +228,16 @@ def test_what_the_labeller_of_lesson_06_prefers():
     ours = functions_of(inspect.getsource(learned_rewards))
     assert set(shown) == {"spoil", "compared"} and all(ours[name] == dump for name, dump in shown.items())
     rows = [{"prompt": [{"role": "user", "content": f"Problem {n}"}], "ground_truth": str(n)} for n in (5, 7)]
-    answers = [["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"], ["3 + 4 = 7\n\\boxed{7}"] * 3]
+    answers = [
+        ["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"],
+        ["3 + 4 = 7\n\\boxed{7}", "4 + 3 = 7\n\\boxed{7}", "\\boxed{7}"],
+    ]
     easy, hard, rankings = learned_rewards.compared(rows, answers, random.Random(5))
     assert [way for *_, way in easy] == 2 * list(learned_rewards.WAYS) and len(rankings) == 1
     assert all(pair[0] == answers[rows[1]["prompt"] == prompt][0] != pair[1] for prompt, pair, _ in easy + hard + rankings)
     assert [pair for _, pair, kind in hard if kind == "a wrong answer"] == [answers[0][:2]]
     others = [(prompt, pair) for prompt, pair, kind in hard if kind == "another problem's answer"]
-    assert others and all(pair[1] in (answers[0][0], answers[1][0]) for _, pair in others)
+    assert others and all(pair[1] in (answers[0][0], *answers[1]) for _, pair in others)
 
 
 @pytest.mark.parametrize(
