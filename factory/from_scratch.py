@@ -73,6 +73,16 @@ def into_tags(answer: str) -> str:
     return "<reasoning>\n" + "\n".join(lines) + f"\n</reasoning>\n<answer>{extract_boxed(answer)}</answer>"
 
 
+def model_and_problems() -> tuple:
+    """`sprout-instruct`, its tokenizer, and the problems with their expected answers."""
+    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
+    rows = [
+        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
+        for row in load_course_dataset("sprout-maths")
+    ]
+    return model.float(), tokenizer, rows
+
+
 def warmed_up(seed: int) -> tuple:
     """`sprout-instruct` after the warm-up, its tokenizer, the rows for GRPO, and its score; made once a seed."""
     model, *rest = _warm_up(seed)
@@ -81,12 +91,7 @@ def warmed_up(seed: int) -> tuple:
 
 @cache
 def _warm_up(seed: int) -> tuple:
-    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
-    model.float()
-    rows = [
-        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
-        for row in load_course_dataset("sprout-maths")
-    ]
+    model, tokenizer, rows = model_and_problems()
     set_seed(seed)
     questions = [row["prompt"][0]["content"] for row in rows[:WARM_UP_PROBLEMS]]
     own = generate_responses(model, tokenizer, questions, max_new_tokens=72, temperature=1.0)

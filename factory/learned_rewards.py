@@ -22,15 +22,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from factory.build import ROOT
-from factory.from_scratch import curve, fresh
+from factory.from_scratch import curve, fresh, model_and_problems
 from helper import (
     answers_match,
     extract_boxed,
-    extract_gold,
     generate_responses,
     load_course_dataset,
-    load_model_and_tokenizer,
     load_suite,
     peak_memory_mb,
     reward_func,
@@ -47,7 +44,6 @@ from helper.algorithms import (
 )
 from helper.models import bf16_is_fast
 
-LESSON = ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
 LONGEST = 72  # tokens an answer may have
 STEPS = 30
 PPO = {
@@ -71,16 +67,6 @@ RUNS: dict[str, dict] = {
 }
 
 
-def start() -> tuple:
-    """`sprout-instruct`, its tokenizer, and the problems with their expected answers."""
-    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
-    rows = [
-        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
-        for row in load_course_dataset("sprout-maths")
-    ]
-    return model.float(), tokenizer, rows
-
-
 def held_out_answers(model, tokenizer) -> tuple[list[str], list[str], list[bool]]:
     """Questions of the suite `word_problems`, greedy answers, and which are right."""
     problems = load_suite("word_problems")
@@ -98,10 +84,10 @@ def share(values: list) -> float:
 # ---------------------------------------------------------------- PPO against GRPO
 
 
-def one_run(method: str, rate: float, seed: int, steps: int = STEPS) -> dict:
+def one_run(method: str, rate: float, seed: int) -> dict:
     """Train with the rule as reward; gain, sampled tokens, seconds, and the peak of memory up to the end of training."""
-    model, tokenizer, rows = start()
-    settings = {"folder": fresh(method), "steps": steps, "learning_rate": rate, "bf16": bf16_is_fast(), "seed": seed}
+    model, tokenizer, rows = model_and_problems()
+    settings = {"folder": fresh(method), "steps": STEPS, "learning_rate": rate, "bf16": bf16_is_fast(), "seed": seed}
     begun = time.perf_counter()
     if method == "PPO":
         critic = ValueModel(copy.deepcopy(model.model))
@@ -125,7 +111,7 @@ def alone(function: Callable, *arguments):
 
 def record_ppo_against_grpo(seeds: list[int], path: Path, write: Callable) -> None:
     """Three learning rates a method with the first seed, the best of them with the others; written after each run."""
-    *_, right = held_out_answers(*start()[:2])
+    *_, right = held_out_answers(*model_and_problems()[:2])
     record = {
         "command": f"python -m factory.record --only ppo_against_grpo --seeds {' '.join(map(str, seeds))}",
         "seeds": seeds, "steps": STEPS, "threads": torch.get_num_threads(), "runs": [],
@@ -184,7 +170,7 @@ def compared(rows, answers, rng):
 
 def trained_reward_model(seed: int) -> tuple:
     """A reward model trained on pairs as in the lesson, and its accuracy on held-out easy and hard pairs."""
-    model, tokenizer, rows = start()
+    model, tokenizer, rows = model_and_problems()
     set_seed(seed)
     found = []
     for part in (rows[:TRAINED], rows[-HELD_OUT:]):
@@ -217,7 +203,7 @@ def as_conversations(comparisons: list[tuple]) -> list[list[list[dict]]]:
 
 def over_optimised(name: str, scorer, seed: int) -> dict:
     """PPO against the learned reward: reward and truth of the samples at each step, held-out scores before and after."""
-    model, tokenizer, rows = start()
+    model, tokenizer, rows = model_and_problems()
     before = held_out_scores(model, tokenizer, scorer)
     changes, right_in_batch = dict(RUNS[name]), []
     score = learned_reward(scorer, tokenizer, centre=mean_score(model, tokenizer, scorer, rows[:TRAINED]))

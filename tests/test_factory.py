@@ -20,6 +20,7 @@ from factory.tokenizer import train_tokenizer
 from helper import generate_responses
 from helper.algorithms import train_grpo
 
+LESSON_06 = build.ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
 RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
 
 
@@ -189,7 +190,7 @@ def test_the_recorded_changes_are_settings_of_the_loop():
 
 
 def test_the_recorded_runs_have_the_settings_of_lesson_06():
-    notebook = nbformat.read(learned_rewards.LESSON, as_version=4)
+    notebook = nbformat.read(LESSON_06, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     names = {"LONGEST": learned_rewards.LONGEST, "STEPS": learned_rewards.STEPS}
     ppo, grpo = (keywords(notebook, f"course.train_{method}", **names) for method in ("ppo", "grpo"))
@@ -223,7 +224,7 @@ def functions_of(source):
 
 
 def test_what_the_labeller_of_lesson_06_prefers():
-    cells = {cell.id: cell.source for cell in nbformat.read(learned_rewards.LESSON, as_version=4).cells}
+    cells = {cell.id: cell.source for cell in nbformat.read(LESSON_06, as_version=4).cells}
     shown = functions_of(cells["06-spoil"]) | functions_of(cells["06-rank"])
     ours = functions_of(inspect.getsource(learned_rewards))
     assert set(shown) == {"spoil", "compared"} and all(ours[name] == dump for name, dump in shown.items())

@@ -66,7 +66,6 @@ class Run:
         self.parts["model"].eval()
 
     def __iter__(self) -> Iterator[int]:
-        give_back_memory()
         self._tell("on_train_begin")
         for step in range(self.state.global_step + 1, self.steps + 1):
             set_seed(self.settings.get("seed", 0) * 100_000 + step)
