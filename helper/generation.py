@@ -8,7 +8,8 @@ speculative decoding, vLLM (lesson 10).
 
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 
 import pandas as pd
@@ -199,16 +200,29 @@ def generate_tokens(
     new: list[list[int]] = [[] for _ in prompts]
     training, _ = model.training, model.eval()
     try:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = [prompts[i] for i in chosen]
-            for i, tokens in zip(
-                chosen, _decode(model, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end)
-            ):
-                new[i] = tokens
+        with _fused_attention(model):
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                batch = [prompts[i] for i in chosen]
+                tokens = _decode(model, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end)
+                for i, row in zip(chosen, tokens):
+                    new[i] = row
     finally:
         model.train(training)
     return new
+
+
+@contextmanager
+def _fused_attention(model) -> Iterator[None]:
+    """PyTorch's fused attention while generating: a fifth faster than "eager" there, where training has it otherwise."""
+    before = model.config._attn_implementation
+    if before == "eager":
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if before == "eager":
+            model.set_attn_implementation(before)
 
 
 def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
@@ -287,10 +301,18 @@ def _pad_left(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Ten
 
 
 def _pick(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw."""
+    """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw.
+
+    The draw inverts the cumulative distribution, with one random number a row (`torch.multinomial` takes one a token).
+    Raises FloatingPointError where there are no probabilities.
+    """
     if temperature <= 0:
         return logits.argmax(-1)
-    return torch.multinomial(torch.softmax(logits.float() / temperature, -1), 1)[:, 0]
+    sums = torch.softmax(logits.float() / temperature, -1).cumsum(-1)
+    if not sums[:, -1].isfinite().all():
+        raise FloatingPointError("The model gives nan for a next token: its weights are damaged. Load it again.")
+    drawn = torch.rand(len(sums), 1, device=sums.device) * sums[:, -1:]
+    return torch.searchsorted(sums, drawn, right=True)[:, 0].clamp(max=sums.shape[1] - 1)
 
 
 def test_model_with_questions(

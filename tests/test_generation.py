@@ -1,4 +1,5 @@
 import copy
+import math
 import time
 
 import pytest
@@ -7,6 +8,8 @@ from conftest import make_model
 
 from helper import generation
 from helper.generation import (
+    _decode,
+    _pick,
     complete_text,
     generate_responses,
     generate_tokens,
@@ -237,3 +240,33 @@ def test_an_answer_ends_where_the_model_can_read_no_further(model, tokenizer):
     window = model.config.max_position_embeddings
     new = generate_tokens(model, tokenizer, [[5] * (window - 3)], max_new_tokens=10**9)
     assert len(new[0]) <= 3
+
+
+def test_a_draw_follows_the_probabilities():
+    torch.manual_seed(0)
+    logits = torch.tensor([[0.0, -math.inf, 1.0, 2.0, -math.inf], [-math.inf, 0.0, -math.inf, 0.0, 3.0]])
+    n, temperature = 20_000, 0.8
+    drawn = _pick(logits.repeat(n, 1), temperature).view(n, 2)
+    for row in range(2):
+        expected = torch.softmax(logits[row] / temperature, -1)
+        found = drawn[:, row].bincount(minlength=5) / n
+        assert (found[expected == 0] == 0).all()
+        assert ((found - expected).abs() <= 4 * (expected * (1 - expected) / n).sqrt()).all()
+    assert _pick(torch.tensor([[0.0, math.nan], [0.0, 1.0]]), 0.0).shape == (2,)
+    with pytest.raises(FloatingPointError, match="gives nan"):
+        _pick(torch.tensor([[0.0, math.nan]]), 1.0)
+
+
+def test_the_attention_of_training_is_back_after_generating(tokenizer):
+    model = make_model(tokenizer)
+    model.set_attn_implementation("eager")
+    used, real = [], _decode
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(generation, "_decode", lambda m, *rest: used.append(m.config._attn_implementation) or real(m, *rest))
+        answers = generate_responses(model, tokenizer, ["one", "two"], max_new_tokens=5)
+        patched.setattr(generation, "_decode", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            generate_responses(model, tokenizer, "one", max_new_tokens=5)
+    assert used == ["sdpa"] and model.config._attn_implementation == "eager"
+    model.set_attn_implementation("sdpa")
+    assert generate_responses(model, tokenizer, ["one", "two"], max_new_tokens=5) == answers
