@@ -382,13 +382,11 @@ LOOP_MISTAKES = [
     (check_grpo_step, "batch.length) / temperature", "batch.length)"),
     (check_grpo_step, "batch.ids[:, -batch.length :]), ", "batch.ids[:, -batch.length - 1 : -1]), "),
     (check_grpo_step, "        optimizer.zero_grad()\n                for", "        for"),
-    (check_grpo_step, "argsort(stable=True).split(size)", "argsort(stable=True)[1:].split(size)"),
-    (check_grpo_step, "self.ids.shape[1] - self.length + length)", "self.ids.shape[1] - self.length + length - 1)"),
     (check_ppo_step, "(value_coefficient * error)", "(error)"),
     (check_ppo_step, "(sft_coefficient * _loss_of_rows", "(-sft_coefficient * _loss_of_rows"),
     (check_ppo_step, "                policy_loss.backward()\n", ""),
     (check_ppo_step, "advantages = whiten(advantages, batch.mask)", "advantages = advantages"),
-    (check_ppo_step, "returns[columns], some.mask", "advantages[columns], some.mask"),
+    (check_ppo_step, "returns[part], some.mask", "advantages[part], some.mask"),
     (check_ppo_step, "batch.mask, gamma, lam)", "batch.mask, gamma)"),
 ]
 

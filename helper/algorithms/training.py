@@ -7,7 +7,6 @@ Left out on purpose: several devices, schedules, weight decay, vLLM; the library
 """
 
 import copy
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,15 +52,11 @@ class Batch:
     def length(self) -> int:
         return self.mask.shape[1]
 
-    def rows(self, chosen: torch.Tensor) -> "Batch":
-        """The batch with some of its responses only, without the columns in which these have padding alone."""
-        attention_mask, mask = self.attention_mask[chosen], self.mask[chosen]
-        first, length = attention_mask.any(0).int().argmax().item(), int(mask.sum(1).max())
-        columns = slice(first, self.ids.shape[1] - self.length + length)
+    def rows(self, chosen: slice | torch.Tensor) -> "Batch":
+        """The batch with some of its responses only."""
         return Batch(
-            self.ids[chosen, columns], attention_mask[:, columns], mask[:, :length], self.rewards[chosen], self.texts,
-            self.cut_off,
-        )  # fmt: skip
+            self.ids[chosen], self.attention_mask[chosen], self.mask[chosen], self.rewards[chosen], self.texts, self.cut_off
+        )
 
 
 def sample_batch(
@@ -182,11 +177,10 @@ def train_grpo(
             sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
             for _ in range(inner_updates):  # μ updates from the same batch
                 optimizer.zero_grad()
-                for part in _parts(batch, micro_batch):
-                    some = batch.rows(part)
-                    ref = ref_logps[part, : some.length] if beta else None
+                for part in _parts(len(advantages), micro_batch):
+                    some, ref = batch.rows(part), ref_logps[part] if beta else None
                     logps, entropies = _policy(model, some, temperature, bf16)
-                    old = logps.detach() if old_logps is None else old_logps[part, : some.length]
+                    old = logps.detach() if old_logps is None else old_logps[part]
                     loss = grpo_loss(
                         logps, old, advantages[part], some.mask, epsilon=epsilon, epsilon_high=epsilon_high,
                         beta=0.0 if kl_in_reward else beta, ref_logps=ref, loss_type=loss_type, max_length=max_new_tokens,
@@ -265,25 +259,24 @@ def train_ppo(
             sums = dict.fromkeys(("loss", "value_loss", "entropy", "clipped"), 0.0)
             for part in [part for _ in range(epochs) for part in _shuffled_parts(len(rewards), micro_batch)]:
                 some = batch.rows(part)
-                columns = part, slice(some.length)
                 optimizer.zero_grad()
                 # The gradient of a sum is the sum of the gradients; term by term, memory holds one graph at a time.
                 logps, entropies = _policy(model, some, temperature, bf16)
-                policy_loss = ppo_policy_loss(logps, old_logps[columns], advantages[columns], some.mask, epsilon)
+                policy_loss = ppo_policy_loss(logps, old_logps[part], advantages[part], some.mask, epsilon)
                 policy_loss.backward()
                 with autocast(model, bf16):
                     values = value_model(some.ids, some.attention_mask, some.length)
-                error = value_loss(values, old_values[columns], returns[columns], some.mask, value_clip)
+                error = value_loss(values, old_values[part], returns[part], some.mask, value_clip)
                 (value_coefficient * error).backward()
                 if sft_rows:
                     mixed_in = random.sample(sft_rows, min(micro_batch, len(sft_rows)))
                     (sft_coefficient * _loss_of_rows(model, tokenizer, mixed_in, bf16)).backward()
                 norm = torch.nn.utils.clip_grad_norm_([w for group in groups for w in group["params"]], LARGEST_NORM)
                 optimizer.step()
-                outside = ((logps.detach() - old_logps[columns]).exp() - 1).abs() > epsilon
+                outside = ((logps.detach() - old_logps[part]).exp() - 1).abs() > epsilon
                 seen = (policy_loss, error, masked_mean(entropies, some.mask), masked_mean(outside.float(), some.mask))
                 sums = {name: total + value.item() for (name, total), value in zip(sums.items(), seen)}
-            updates = epochs * math.ceil(len(rewards) / micro_batch)
+            updates = epochs * len(_parts(len(rewards), micro_batch))
             run.log(
                 **{name: total / updates for name, total in sums.items()},
                 grad_norm=norm.item(),
@@ -316,26 +309,18 @@ def _policy(model, batch: Batch, temperature: float, bf16: bool) -> tuple[torch.
 
 @torch.no_grad()
 def _log_probabilities(model, batch: Batch, temperature: float, micro_batch: int, bf16: bool) -> torch.Tensor:
-    def of(some: Batch) -> torch.Tensor:
-        return response_log_probabilities(model, some.ids, some.attention_mask, some.length, temperature)
-
     with autocast(model, bf16):
-        return _in_parts(batch, micro_batch, of)
+        return torch.cat([
+            response_log_probabilities(model, batch.ids[part], batch.attention_mask[part], batch.length, temperature)
+            for part in _parts(len(batch.ids), micro_batch)
+        ])  # fmt: skip
 
 
 @torch.no_grad()
 def _values(value_model: ValueModel, batch: Batch, micro_batch: int, bf16: bool) -> torch.Tensor:
     with autocast(value_model.backbone, bf16):
-        return _in_parts(batch, micro_batch, lambda some: value_model(some.ids, some.attention_mask, some.length))
-
-
-def _in_parts(batch: Batch, micro_batch: int, function: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
-    """What the function gives for each response token, (B, R), from parts of the batch; 0 on the padding."""
-    whole = torch.zeros_like(batch.mask)
-    for part in _parts(batch, micro_batch):
-        some = batch.rows(part)
-        whole[part, : some.length] = function(some).float() * some.mask
-    return whole
+        parts = _parts(len(batch.ids), micro_batch)
+        return torch.cat([value_model(batch.ids[part], batch.attention_mask[part], batch.length) for part in parts])
 
 
 def _check_enough(rows: list[dict], wanted: int) -> None:
@@ -354,9 +339,8 @@ def _place(i: int, rows: int, seed: int) -> int:
     return order[i % rows]
 
 
-def _parts(batch: Batch, size: int) -> tuple[torch.Tensor, ...]:
-    """Row numbers in parts of `size`, responses of like length together, so that little of a part is padding."""
-    return batch.mask.sum(1).argsort(stable=True).split(size)
+def _parts(number: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 
 def _with_spread(batch: Batch, group_size: int, groups: int) -> Batch:
