@@ -406,16 +406,13 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A table of cells that are HTML already."""
     from helper.views import CELL
 
-    first = "".join(f'<th scope="col" style="{CELL}">{cell}</th>' for cell in head)
-    lines = "".join(
-        f'<tr><th scope="row" style="{CELL}">{row[0]}</th>'
-        + "".join(f'<td style="{CELL}">{c}</td>' for c in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<table style="border-collapse:collapse;margin:6px 0"><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>'
-    )
+    def line(kind: str, cells: tuple[str, ...]) -> str:
+        others = "".join(f'<{kind} style="{CELL}">{cell}</{kind}>' for cell in cells[1:])
+        return f'<tr><th style="{CELL}">{cells[0]}</th>{others}</tr>'
+
+    body = "".join(line("td", row) for row in rows)
+    head = f"<thead>{line('th', head)}</thead>"
+    return f'<table style="border-collapse:collapse;margin:6px 0">{head}<tbody>{body}</tbody></table>'
 
 
 def show_cost(cost: Cost, available: int | None = None, duration: Time | None = None) -> None:

@@ -9,7 +9,9 @@ GPUs), and anything on a GPU, where TRL has kernels of its own.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -39,6 +41,23 @@ def quick_sft_settings(rows_per_step: int = 8, most_rows: int = 8) -> dict:
         "bf16": bf16_is_fast(),
         "activation_checkpointing": False,
     }
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory of freed tensors for the next ones; whether it could be set.
+
+    On Linux the C library gives every freed block above some MB back to the system, which must then fill it with zeros
+    page by page when the next step wants it again: in a step of a 135M model with 8 rows that took a quarter of the time
+    (man 3 mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD). What the process has taken it keeps to its end; the peak is as
+    before, within a few percent. Elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library, such as musl
+        return False
+    return bool(mallopt(-3, 2**30) and mallopt(-1, 2**31 - 1))
 
 
 @contextlib.contextmanager
