@@ -203,9 +203,10 @@ def activation_bytes(
     and d a head's width, k heads of keys, m the MLP's width:
 
         6h + 2    two norms: input, input divided by its length, result; and that length
-        4ad       queries, keys and values (repeated for all heads), what attention gives
+        4ad       queries, keys and values (repeated for all heads), what attention gives; with the fused kernel and a
+                  single row, which needs no mask, 2(a+k)d
         4m        gate, its SiLU, up, their product
-        a·s       the weights of attention, when "eager"; the fused kernel keeps `a` numbers instead
+        a·s       the weights of attention, when "eager"; the fused kernel keeps `a` numbers and the mask, s, instead
         2(a+k)d + a + k    Qwen3's norms of queries and keys
 
     That paper counts 34h + 5as bytes for a layer of GPT: 16-bit numbers, four h wide in the MLP, LayerNorm, dropout
@@ -219,24 +220,26 @@ def activation_bytes(
     qk = config.model_type == "qwen3"
     qk_means = heads + keys // (queries // heads) if qk else 0
     mixed = bf16 and dtype == "float32"
+    size = 4 if dtype == "float32" and not bf16 else 2
+    alone = attention != "eager" and rows == 1
+    attended = 2 * (queries + keys) if alone else 4 * queries
     if dtype == "float32" and not bf16:
-        layer = 4 * (6 * h + 2 + 4 * queries + 4 * m) + 8 * (queries + keys) * qk
+        layer = 4 * (6 * h + 2 + attended + 4 * m) + 8 * (queries + keys) * qk
         once = 4 * (2 * h + 1)
     elif mixed:
-        layer = 4 * (4 * h + 2) + 2 * (5 * h + 4 * queries + 4 * m) + 6 * (queries + keys) * qk
+        layer = 4 * (4 * h + 2) + 2 * (5 * h + attended + 4 * m) + 6 * (queries + keys) * qk
         once = 4 * (2 * h + 1)
     else:
-        layer = 4 * (2 * h + 2) + 2 * (4 * h + 4 * queries + 4 * m) + 6 * (queries + keys) * qk
+        layer = 4 * (2 * h + 2) + 2 * (4 * h + attended + 4 * m) + 6 * (queries + keys) * qk
         once = 4 * (h + 1) + 2 * h
     layer += 4 * qk_means
-    size = 4 if dtype == "float32" and not bf16 else 2
     layer += (weights * (4 if size == 4 else 6)) if attention == "eager" else 4 * heads
-    mask = 0 if attention == "eager" else rows * length * length * size
+    layer += 0 if attention == "eager" or alone else length * size
     copies = 2 * sum(inputs * outputs for inputs, outputs in _linears(config).values()) if mixed else 0
     if checkpointing:
         kept = layers * h * (4 if dtype == "float32" else 2)
-        return tokens * (kept + layer + once) + mask + copies
-    return tokens * (layers * layer + once) + mask + layers * copies
+        return tokens * (kept + layer + once) + copies
+    return tokens * (layers * layer + once) + layers * copies
 
 
 def cache_bytes(config, rows: int, length: int, dtype: str = "float32") -> int:
