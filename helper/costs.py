@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 from IPython.display import HTML, display
 
-from helper.environment import memory_gb
 
 METHODS = ("sft", "dpo", "grpo")
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -269,6 +268,8 @@ def available_memory() -> int:
     """Bytes free now: of the GPU where one is there, else of this machine (0: unknown)."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
+    from helper.environment import memory_gb  # late: that module has to run by itself, too
+
     return int(memory_gb()[1] * 1e9)
 
 
