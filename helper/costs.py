@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 from IPython.display import HTML, display
 
-
 METHODS = ("sft", "dpo", "grpo")
 BYTES = {"float32": 4, "bfloat16": 2}
 TILE_WORDS = 32_768  # of the vocabulary, that TRL's last layer takes at a time (trl/trainer/utils.py)
