@@ -19,6 +19,7 @@ from helper.converters import (
     to_alpaca,
     to_sharegpt,
 )
+from helper.costs import estimate_time, show_cost, training_cost, what_fits
 from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
 from helper.evaluation import (
     accuracy_table,
@@ -76,6 +77,7 @@ from helper.rewards import (
     tagged_answer,
     tagged_reward,
 )
+from helper.speed import keep_freed_memory, quick_log_probs, quick_sft_settings
 from helper.validation import validate_completions, validate_messages, validate_preferences, validate_problems
 from helper.widgets import (
     chat_side_by_side,
@@ -107,6 +109,7 @@ __all__ = [
     "complete_text",
     "display_dataset",
     "end_of_turn_id",
+    "estimate_time",
     "evaluate",
     "explore_clip",
     "explore_dpo_loss",
@@ -132,6 +135,7 @@ __all__ = [
     "guard_reward",
     "hackable_reward",
     "hard_answer_cases",
+    "keep_freed_memory",
     "load_course_dataset",
     "load_model_and_tokenizer",
     "load_suite",
@@ -152,6 +156,8 @@ __all__ = [
     "plot_stages",
     "plot_training",
     "project_folder",
+    "quick_log_probs",
+    "quick_sft_settings",
     "random_reward",
     "read_jsonl",
     "resume_training",
@@ -161,6 +167,7 @@ __all__ = [
     "scoreboard",
     "scoreboard_table",
     "set_seed",
+    "show_cost",
     "show_figure",
     "show_side_by_side",
     "skip_masked_positions",
@@ -170,10 +177,12 @@ __all__ = [
     "test_model_with_questions",
     "to_alpaca",
     "to_sharegpt",
+    "training_cost",
     "validate_completions",
     "validate_messages",
     "validate_preferences",
     "validate_problems",
     "watch",
+    "what_fits",
     "wilson_interval",
 ]

@@ -14,6 +14,7 @@ from helper.generation import (
     generate_responses,
     generate_tokens,
     next_token_table,
+    quick_weights,
     stop_token_ids,
     test_model_with_questions,
     text_ids,
@@ -270,3 +271,72 @@ def test_the_attention_of_training_is_back_after_generating(tokenizer):
     assert used == ["sdpa"] and model.config._attn_implementation == "eager"
     model.set_attn_implementation("sdpa")
     assert generate_responses(model, tokenizer, ["one", "two"], max_new_tokens=5) == answers
+
+
+@pytest.fixture
+def large_and_fast(monkeypatch):
+    """The tiny model counts as a large one, on a CPU that is fast at bf16."""
+    monkeypatch.setattr(generation, "LARGE", 1)
+    monkeypatch.setattr(generation, "bf16_is_fast", lambda device: True)
+
+
+def test_large_weights_are_copied_in_bf16_and_left_as_they_are(tokenizer, large_and_fast):
+    model = make_model(tokenizer)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with quick_weights(model) as quick:
+        assert {weight.dtype for weight in quick.parameters()} == {torch.bfloat16} and quick.config is not model.config
+        assert quick.lm_head.weight is quick.model.embed_tokens.weight  # tied, so copied once
+        assert quick.model.rotary_emb.inv_freq.dtype == torch.float32
+        copied = sum(weight.numel() for weight in quick.parameters())
+        assert copied == sum(weight.numel() for weight in model.parameters())
+        ids = torch.tensor([[5, 6, 7, 8]])
+        close = quick(input_ids=ids).logits.float() - model(input_ids=ids).logits
+        assert 0 < close.abs().max() < 0.1 * model(input_ids=ids).logits.std() * 10
+    assert model.config._attn_implementation == "sdpa" and all(w.dtype == torch.float32 for w in model.parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_large_models_generate_with_the_copy_and_a_trainers_wrapper_is_not_used(tokenizer, large_and_fast, monkeypatch):
+    model, types = make_model(tokenizer), []
+    forward = type(model).forward
+
+    def spy(self, *args, **kwargs):
+        types.append(self.dtype)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", spy)
+    model.forward = lambda *args, **kwargs: pytest.fail("the float32 model's wrapper was called")
+    generate_tokens(model, tokenizer, [[5, 6], [7]], 12)
+    assert types and set(types) == {torch.bfloat16}
+    del model.forward
+    types.clear()
+    generate_tokens(model, tokenizer, [[5, 6], [7]], 4)  # so few that a copy does not pay
+    assert set(types) == {torch.float32}
+
+
+@pytest.mark.parametrize("why", ["slow", "small", "halves"])
+def test_elsewhere_the_model_itself_generates(why, tokenizer, large_and_fast, monkeypatch):
+    model = make_model(tokenizer)
+    if why == "slow":
+        monkeypatch.setattr(generation, "bf16_is_fast", lambda device: False)
+    elif why == "small":
+        monkeypatch.setattr(generation, "LARGE", 10**9)
+    else:
+        model = model.bfloat16()
+    with quick_weights(model) as quick:
+        assert quick is model
+
+
+def test_no_mask_is_passed_where_nothing_is_padded(model, tokenizer, monkeypatch):
+    masks, forward = [], type(model).forward
+
+    def spy(self, *args, **kwargs):
+        masks.append(kwargs["attention_mask"] is not None)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", spy)
+    generate_tokens(model, tokenizer, [[5, 6], [7, 8]], 3)
+    assert not any(masks)
+    masks.clear()
+    generate_tokens(model, tokenizer, [[5, 6], [7]], 3)
+    assert all(masks)

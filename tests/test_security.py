@@ -18,7 +18,9 @@ from helper.environment import SECURITY_FLOORS, installed_version, security_repo
 ROOT = Path(__file__).resolve().parent.parent
 DATA_TYPES = {".jsonl", ".json", ".md", ".safetensors", ".jinja"}
 PICKLE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-HTML_VIEWS = {("helper/data.py", "display_dataset"), ("helper/widgets.py", "__init__")}  # tested below, and in test_widgets
+HTML_VIEWS = {  # tested below, in test_widgets, and in test_costs (numbers and the course's own words only)
+    ("helper/data.py", "display_dataset"), ("helper/widgets.py", "__init__"), ("helper/costs.py", "show_cost"),
+}  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "$\\LaTeX$ and \\(x\\)", "</td></table><b>bold</b>",
 ]  # fmt: skip
