@@ -1,6 +1,7 @@
 """The runs of lesson 05 that are too long for it: GRPO of our own against the library's, and one thing changed a run.
 
     python -m factory.record --only grpo_from_scratch
+    python -m factory.record --only grpo_ablations
 
 Every run begins with the warm-up of the lesson: the model's own right answers, put into tags. The settings are the
 lesson's own; `tests/test_factory.py` holds the two together.
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -169,14 +171,20 @@ def fresh(name: str) -> Path:
 
 
 def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable) -> None:
-    """All runs, written after each one: ours and the library's for each seed, then the changes with the first seed."""
+    """Our own loop's run and the library's for each seed, written after each one."""
     command = f"python -m factory.record --only grpo_from_scratch --seeds {' '.join(map(str, seeds))}"
-    record = {"command": command, "settings": plain(GRPO), "short": SHORT, "runs": [], "changes": []}
+    record = {"command": command, "settings": plain(GRPO), "threads": torch.get_num_threads(), "runs": []}
     for seed in seeds:
         for loop, run in (("ours", own_run), ("library", library_run)):
             record["runs"].append({"loop": loop, "seed": seed, **run(seed)})
             print({**record["runs"][-1], "reward": "..."}, flush=True)
             write(record, path)
+
+
+def record_grpo_ablations(seeds: list[int], path: Path, write: Callable) -> None:
+    """Short runs with one thing changed each, with the first seed; the unchanged one with each seed."""
+    command = f"python -m factory.record --only grpo_ablations --seeds {' '.join(map(str, seeds))}"
+    record = {"command": command, "settings": plain(GRPO | {"steps": SHORT}), "changes": []}
     for name in CHANGES:
         more = seeds if name == "as in the lesson" else seeds[:1]
         for seed in more:

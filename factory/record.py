@@ -7,7 +7,9 @@
         the loss of each, its held-out score and some answers. For the explorer of lesson 02.
         Writes `data/recorded/learning_rates.json`.
     python -m factory.record --only grpo_from_scratch    lesson 05: GRPO of our own against the library's, several
-        seeds, and shorter runs with one thing changed each. Writes `data/recorded/05_grpo_from_scratch.json`.
+        seeds. Writes `data/recorded/05_grpo_from_scratch.json`.
+    python -m factory.record --only grpo_ablations    lesson 05: shorter runs with one thing changed each.
+        Writes `data/recorded/05_grpo_ablations.json`.
     python -m factory.record --only ppo_against_grpo    lesson 06: three learning rates each, the best with all seeds.
         Writes `data/recorded/06_ppo_against_grpo.json`.
     python -m factory.record --only over_optimisation    lesson 06: PPO against a learned reward, without and with what
@@ -32,7 +34,7 @@ from trl import SFTConfig, SFTTrainer
 
 from factory import stages
 from factory.build import ROOT
-from factory.from_scratch import record_grpo_from_scratch
+from factory.from_scratch import record_grpo_ablations, record_grpo_from_scratch
 from factory.learned_rewards import record_over_optimisation, record_ppo_against_grpo
 from helper import (
     evaluate,
@@ -53,6 +55,7 @@ SHORT = {"max_steps": 60, "warmup_steps": 5, "logging_steps": 2}  # as short as 
 QUESTIONS = ("Give me an 1-sentence introduction of LLM.", "Calculate 1+1-1")
 LATER = {  # the recordings of lessons 05 and 06, with their files
     "grpo_from_scratch": (record_grpo_from_scratch, "05_grpo_from_scratch.json"),
+    "grpo_ablations": (record_grpo_ablations, "05_grpo_ablations.json"),
     "ppo_against_grpo": (record_ppo_against_grpo, "06_ppo_against_grpo.json"),
     "over_optimisation": (record_over_optimisation, "06_over_optimisation.json"),
 }
