@@ -5,6 +5,7 @@ on standard input is a request, {"do": name of a function below, ...arguments}; 
 output, {"value": ...} or {"error": class, "message": text}. What the functions print goes to standard error.
 """
 
+import copy
 import json
 import sys
 import tempfile
@@ -27,7 +28,8 @@ LOADED = {}  # a name's model and tokenizer, as they came
 def load(name: str, revision: str | None = None) -> dict:
     """Load a model by name, and say what lessons rely on: class, tokens, template, and that it generates."""
     model, tokenizer = helper.load_model_and_tokenizer(name, revision=revision)
-    LOADED[name] = model, tokenizer
+    if revision is None:
+        LOADED[name] = model, tokenizer
     helper.set_seed(0)
     texts = helper.generate_responses(model, tokenizer, ["Hi", "Who are you?"], max_new_tokens=TOKENS, temperature=1.0)
     asked = {"tokenize": False, "add_generation_prompt": True}
@@ -107,8 +109,9 @@ def some_spread(completions, **kwargs) -> list[float]:
 def train(name: str, kind: str, by: str) -> dict:
     """Train a fresh copy of a loaded model for STEPS steps, by the "library" or the "course"; save it, load it again."""
     helper.set_seed(0)
-    _, tokenizer = LOADED[name]
-    model, _ = helper.load_model_and_tokenizer(name)
+    if name not in LOADED:
+        LOADED[name] = helper.load_model_and_tokenizer(name)
+    model, tokenizer = copy.deepcopy(LOADED[name][0]), LOADED[name][1]
     before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
     with tempfile.TemporaryDirectory() as folder:
         losses = (by_library if by == "library" else by_course)(model, tokenizer, kind, folder)
@@ -130,11 +133,11 @@ def train(name: str, kind: str, by: str) -> dict:
 
 def by_library(model, tokenizer, kind: str, folder: str) -> list[float]:
     """The lesson's trainer with its settings of importance; the loss of each step."""
-    settings = dict(
-        output_dir=folder, use_cpu=True, bf16=False, max_steps=STEPS, logging_steps=1, learning_rate=1e-3,
-        per_device_train_batch_size=4, activation_checkpointing=False, report_to="none", disable_tqdm=True,
-        save_strategy="no", dataloader_pin_memory=False, seed=0,
-    )  # fmt: skip
+    settings = {
+        "output_dir": folder, "use_cpu": True, "bf16": False, "max_steps": STEPS, "logging_steps": 1, "learning_rate": 1e-3,
+        "per_device_train_batch_size": 4, "activation_checkpointing": False, "report_to": "none", "disable_tqdm": True,
+        "save_strategy": "no", "dataloader_pin_memory": False, "seed": 0,
+    }  # fmt: skip
     common = {"model": model, "processing_class": tokenizer, "train_dataset": Dataset.from_list(training_rows(kind))}
     if kind == "sft":
         trainer = SFTTrainer(args=SFTConfig(max_length=256, **settings), **common)

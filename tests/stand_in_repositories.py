@@ -226,5 +226,3 @@ def read_rows(path: Path) -> list[dict]:
 
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2), "utf-8")
-
-

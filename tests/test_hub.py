@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -78,16 +79,15 @@ PLANTED_ROWS = {
 class Client:
     """A running `hub_client.py`; its functions are called with `ask`."""
 
-    def __init__(self, address: str, home: Path, **environment: str):
-        # The two settings of the tests' own that would keep it from asking, or send its questions elsewhere, are dropped.
-        proxies = {"http_proxy", "https_proxy", "all_proxy", "hf_hub_offline"}
-        kept = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
+    def __init__(self, address: str, home: Path):
+        elsewhere = {"http_proxy", "https_proxy", "all_proxy", "hf_hub_offline"}  # it would not ask, or not the stand-in
+        kept = {name: value for name, value in os.environ.items() if name.lower() not in elsewhere}
         own = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
         own["PYTHONPATH"] = str(ROOT)
-        self.log = home.with_suffix(".log").open("w+")
+        self.home, self.log = home, tempfile.TemporaryFile("w+")
         command = [sys.executable, str(ROOT / "tests" / "hub_client.py")]
         self.process = subprocess.Popen(
-            command, env=kept | own | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+            command, env=kept | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
 
     def answer(self, do: str, **arguments) -> dict:
@@ -112,8 +112,8 @@ class Client:
 
 
 @contextmanager
-def running_client(*arguments, **environment):
-    client = Client(*arguments, **environment)
+def running_client(address: str, home: Path):
+    client = Client(address, home)
     try:
         yield client
     finally:
@@ -177,7 +177,6 @@ def test_the_repositories_themselves_have_the_families_settings(client):
 @pytest.mark.parametrize("kind", ["sft", "dpo", "grpo"])
 @pytest.mark.parametrize("name", MODELS)
 def test_five_steps_of_training_change_the_model_and_are_kept(name, kind, by, client):
-    client.ask("load", name=name)
     trained = client.ask("train", name=name, kind=kind, by=by)
     assert trained["steps"] == 5 and trained["finite"] and trained["kept"], trained
     assert trained["changed"] > 1e-4 and trained["class"] == FAMILIES[FAMILY_OF[name]]["class"]
@@ -245,28 +244,22 @@ def test_a_split_that_is_not_there_is_named(client):
     assert answer["error"] == "ValueError" and "tset" in answer["message"]
 
 
-def test_a_second_process_downloads_nothing_and_a_third_needs_no_hub(repositories, tmp_path):
-    """What was downloaded is used again: with the Hub there, and when it has gone away."""
-    name, home = "Qwen/Qwen2.5-0.5B-Instruct", tmp_path / "home"
-    with StandInHub(repositories) as hub:
-        with running_client(hub.address, home) as first:
-            weights, count = first.ask("load", name=name)["weights"], first.ask("rows", name=SFT_ROWS)["rows"]
-            fetched = [path for command, path in hub.asked if path.startswith("/lfs/") and command == "GET"]
-            assert len(fetched) == 2
-            hub.asked.clear()
-            assert first.ask("load", name=name)["weights"] == weights
-            assert not [path for command, path in hub.asked if path.startswith("/lfs/") and command == "GET"]
-            hub.stop()
-            assert first.ask("load", name=name)["weights"] == weights
-            assert first.ask("rows", name=SFT_ROWS)["rows"] == count
-        with running_client(hub.address, home) as later:
-            assert later.ask("load", name=name)["weights"] == weights
-            assert later.ask("rows", name=SFT_ROWS)["rows"] == count
-            for do, other, revision in (("load", "Qwen/Qwen3-0.6B-Base", None), ("rows", PAIRS, None)):
-                answer = later.answer(do, name=other, revision=revision)
-                assert answer["error"] == "ConnectionError" and "cannot be reached" in answer["message"]
-            answer = later.answer("rows", name=SFT_ROWS, revision=OTHER)
-            assert answer["error"] == "ConnectionError" and "Leave revision out" in answer["message"]
+def test_what_was_downloaded_is_used_again_also_when_the_hub_is_gone(hub, client, tmp_path):
+    name, other = "Qwen/Qwen2.5-0.5B-Instruct", "planted/never-asked-for"
+    weights, count = client.ask("load", name=name)["weights"], client.ask("rows", name=SFT_ROWS)["rows"]
+    del hub.asked[:]
+    assert client.ask("load", name=name)["weights"] == weights and client.ask("rows", name=SFT_ROWS)["rows"] == count
+    assert hub.asked and not [path for _, path in hub.asked if path.startswith("/lfs/")]  # asked for, not fetched again
+    with StandInHub(tmp_path) as gone:
+        pass
+    with running_client(gone.address, client.home) as later:
+        assert later.ask("load", name=name)["weights"] == weights
+        assert later.ask("rows", name=SFT_ROWS)["rows"] == count
+        for do in ("load", "rows"):
+            answer = later.answer(do, name=other)
+            assert answer["error"] == "ConnectionError" and "cannot be reached" in answer["message"]
+        answer = later.answer("rows", name=SFT_ROWS, revision=OTHER)
+        assert answer["error"] == "ConnectionError" and "Leave revision out" in answer["message"]
 
 
 def test_the_server_sends_ranges_and_refuses_what_is_not_there(hub):
