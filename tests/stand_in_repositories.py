@@ -84,10 +84,7 @@ MODELS = {
     "banghua/Qwen2.5-0.5B-GRPO": QWEN2,
 }
 DATASETS = ("banghua/DL-SFT-Dataset", "banghua/DL-DPO-Dataset", "mrfakename/identity", "openai/gsm8k")
-SHAPES = {  # (hidden size, width of the MLP, layers): about 140,000 parameters, and more than ten million
-    "narrow": (64, 128, 2),
-    "wide": (384, 1024, 6),
-}
+SHAPES = {"narrow": (64, 128, 2), "wide": (256, 512, 2)}  # hidden size, width of the MLP, layers
 
 
 def make_all(folder: Path, shape: str = "narrow") -> Path:
