@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import pytest
+import run_hub_lessons
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from factory import run_lessons
@@ -183,3 +184,25 @@ def test_values_of_settings(text, value):
 def test_a_lesson_without_a_settings_cell_is_refused(lesson):
     with pytest.raises(ValueError, match="0 cells tagged `parameters`"):
         run_lessons.run(lesson("x = 1"), {"SEED": 1})
+
+
+def test_hub_lessons_tell_a_missing_gain_from_a_failure(tmp_path):
+    error = {"output_type": "error", "evalue": "no gain", "traceback": []}
+    cells = [
+        new_code_cell("a", id="first"),
+        new_markdown_cell("## 9. The end\n\n### Did it learn?\n\nAsserts."),
+        new_code_cell("b", id="judged"),
+        new_markdown_cell("## Exercises"),
+        new_code_cell("c", id="behind"),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "99_test.ipynb")
+    (tmp_path / "copy").mkdir()
+    copy = nbformat.read(run_hub_lessons.prepare(tmp_path / "99_test.ipynb", tmp_path / "copy"), as_version=4)
+    assert [cell.id for cell in copy.cells if "raises-exception" in cell.metadata.get("tags", [])] == ["judged"]
+    for place, name, failed in ((2, "AssertionError", 0), (2, "NameError", 1), (0, "AssertionError", 1), (4, "KeyError", 1)):
+        copy.cells[place].outputs = [new_output(ename=name, **error)]
+        steps, faults = run_hub_lessons.outcome(copy)
+        assert len(faults) == failed and all(name in fault for fault in faults) and steps == "not reached"
+        copy.cells[place].outputs = []
+    copy.cells[-1].outputs = [new_output("stream", text="{'live': 12}\n")]
+    assert run_hub_lessons.outcome(copy) == ("{'live': 12}", [])
