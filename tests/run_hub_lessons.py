@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--to", type=Path, help="folder for the executed copies; a temporary one when none is given")
     parser.add_argument("--work", type=Path, help="folder for the repositories, used again when they are there")
     parser.add_argument("--notebooks", type=Path, default=run_lessons.NOTEBOOKS, help="folder of the lessons")
-    parser.add_argument("--steps", type=int, default=120, help="steps for which the models are taught before")
+    parser.add_argument("--steps", type=int, default=300, help="steps for which the models are taught before")
     options = parser.parse_args()
     chosen = {lesson: (options.model or LESSONS[lesson][0], LESSONS[lesson][1]) for lesson in options.lessons}
     work = options.work or Path(tempfile.mkdtemp(prefix="hub_lessons_"))
