@@ -3,12 +3,16 @@
     python factory/run_lessons.py              all of them, one after another
     python factory/run_lessons.py 02 03        those whose file name begins so
     python factory/run_lessons.py --check      run nothing: is every notebook as this program would leave it?
+    python factory/run_lessons.py 02 --set MODEL_NAME=Qwen/Qwen3-0.6B-Base --to FOLDER
+                                               with other settings, the executed copy in FOLDER; notebooks/ stays
 
 A lesson that fails stays as it was on disk. Left out on purpose: running several at once (two training runs
-on two cores slow each other many times over), and changing any cell's source.
+on two cores slow each other many times over), and changing any cell's source: a setting is a cell of its own.
 """
 
 import argparse
+import ast
+import difflib
 import json
 import os
 import re
@@ -49,9 +53,15 @@ class LessonFailed(Exception):
     """A lesson did not run to its end: in which cell, why, and what to do."""
 
 
-def run(path: Path) -> float:
-    """Execute one notebook and write it back, cleaned; the seconds it took. Raises LessonFailed."""
+def run(path: Path, settings: dict | None = None, to: Path | None = None) -> float:
+    """Execute one notebook and write it back, cleaned; the seconds it took. Raises LessonFailed.
+
+    `settings`: values for names of the settings cell; `to`: the file for the executed notebook, `path` then stays as it
+    is, and a lesson that fails is written too, up to where it came.
+    """
     notebook = nbformat.read(path, as_version=4)
+    if settings:
+        set_from_outside(notebook, settings, path.name)
     timeout = notebook.metadata.get("execution", {}).get("timeout", TIMEOUT)
     at = 0
 
@@ -68,11 +78,48 @@ def run(path: Path) -> float:
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, RuntimeError) as error:  # the last: a kernel that died, or never began
+        if to:
+            write(to, clean(notebook))
         raise LessonFailed(failure(path.name, notebook, at, f"{type(error).__name__}: {error}")) from error
     seconds = time.perf_counter() - start
-    write(path, clean(notebook))
+    write(to or path, clean(notebook))
     print(f"\r{path.name}: {len(notebook.cells)} cells, {seconds:.0f} s".ljust(60), flush=True)
     return seconds
+
+
+def set_from_outside(notebook, settings: dict, name: str) -> None:
+    """Put a cell with these values behind the settings cell, as papermill does; ValueError for a name not set there."""
+    tagged = [n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{name} has {len(tagged)} cells tagged `parameters`, and not one: there is nothing to set.")
+    assigned = [node for node in ast.parse(notebook.cells[tagged[0]].source).body if isinstance(node, ast.Assign)]
+    known = [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
+    for unknown in [setting for setting in settings if setting not in known]:
+        near = difflib.get_close_matches(unknown.upper(), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "they are the names of its settings cell."
+        raise ValueError(f"{name} has no setting {unknown}, only {', '.join(known)}: {hint}")
+    source = "\n".join(f"{setting} = {value!r}" for setting, value in settings.items())
+    cell = nbformat.v4.new_code_cell(f"# set from outside\n{source}", id="injected-parameters")
+    cell.metadata["tags"] = ["injected-parameters"]
+    notebook.cells.insert(tagged[0] + 1, cell)
+
+
+def parse_settings(texts: list[str]) -> dict:
+    """{"SEED": 1} from ["SEED=1"]; a value that is no Python constant is a text. ValueError for another form."""
+    settings = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier() or not value:
+            raise ValueError(f"--set {text}: write NAME=VALUE, without spaces, such as --set SEED=1.")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a name such as Qwen/Qwen3-0.6B-Base
+            settings[name] = value
+        if value.lower() in ("true", "false", "none") and isinstance(settings[name], str):
+            raise ValueError(f"--set {text}: write {name}={value.capitalize()}.")
+        if not isinstance(settings[name], str | int | float | None):
+            raise ValueError(f"--set {text}: a setting is a number, a text, True, False or None.")
+    return settings
 
 
 def failure(name: str, notebook, index: int, reason: str) -> str:
@@ -181,6 +228,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lessons", nargs="*", help="beginnings of file names; all when none is given")
     parser.add_argument("--check", action="store_true", help="run nothing, say what is out of order")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; needs --to")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="write the executed copies there")
     options = parser.parse_args()
     paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if p.name.startswith(tuple(options.lessons) or "")]
     if options.check:
@@ -188,18 +237,39 @@ def main() -> int:
         for name, faults in wrong.items():
             print(f"{name}: {'; '.join(faults) or 'ok'}")
         return int(any(wrong.values()))
+    try:
+        settings = checked_settings(options, paths)
+    except ValueError as error:
+        parser.error(str(error))
     failed = []
     for path in paths:
         try:
-            run(path)
+            run(path, settings, options.to and options.to / path.name)
         except LessonFailed as error:
             failed.append(path.name)
             traceback = f"{error.__cause__}\n" if isinstance(error.__cause__, CellExecutionError) else ""
-            print(f"\n{traceback}{error}\nThe file was left as it was.", file=sys.stderr)
+            left = f"As far as it came: {options.to / path.name}" if options.to else "The file was left as it was."
+            print(f"\n{traceback}{error}\n{left}", file=sys.stderr)
     print_scoreboards(Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs"))
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def checked_settings(options, paths: list[Path]) -> dict:
+    """The settings of the command line, tried on every lesson; makes the folder. ValueError before anything is run."""
+    settings = parse_settings(options.set)
+    if settings and not options.to:
+        raise ValueError("--set needs --to FOLDER: the lessons in notebooks/ are committed as they run by default.")
+    if options.to and options.to.resolve() == NOTEBOOKS.resolve():
+        raise ValueError(f"--to {options.to} is the folder of the lessons themselves: name another one.")
+    if not paths:
+        raise ValueError(f"no lesson begins with {' or '.join(options.lessons)}.")
+    for path in paths if settings else []:
+        set_from_outside(nbformat.read(path, as_version=4), settings, path.name)
+    if options.to:
+        options.to.mkdir(parents=True, exist_ok=True)
+    return settings
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import pytest
+import run_hub_lessons
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from factory import run_lessons
@@ -114,3 +115,94 @@ def test_scoreboards_are_printed(tmp_path, capsys):
     run_lessons.print_scoreboards(tmp_path)
     printed = capsys.readouterr().out
     assert "02_sft" in printed and "0.100 -> 0.600" in printed and "[+0.300, +0.700]" in printed
+
+
+@pytest.fixture
+def lesson_with_settings(lesson):
+    """A lesson that prints its settings; its path."""
+    path = lesson("1", "SEED = 0\nMODEL_NAME = None", "print(SEED, MODEL_NAME)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_settings_from_outside_reach_the_lesson_and_leave_its_file(lesson_with_settings, tmp_path, monkeypatch):
+    before, folder = lesson_with_settings.read_bytes(), tmp_path / "copies"
+    command = ["run_lessons.py", "--set", "SEED=3", "--set", "MODEL_NAME=Qwen/Qwen3-0.6B-Base", "--to", str(folder)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert run_lessons.main() == 0
+    assert lesson_with_settings.read_bytes() == before and not list(tmp_path.glob("*.unfinished"))
+    copy = nbformat.read(folder / "99_test.ipynb", as_version=4)
+    assert copy.cells[-1].outputs[0].text == "3 Qwen/Qwen3-0.6B-Base\n"
+    assert copy.cells[2].source.endswith("SEED = 3\nMODEL_NAME = 'Qwen/Qwen3-0.6B-Base'")
+    nbformat.validate(copy)
+
+
+def test_a_copy_of_a_failing_lesson_is_kept_as_far_as_it_came(lesson, tmp_path):
+    path = lesson("print('here')", "1 / 0")
+    with pytest.raises(run_lessons.LessonFailed, match="cell 2 of 2"):
+        run_lessons.run(path, to=tmp_path / "copy.ipynb")
+    cells = nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells
+    assert cells[0].outputs[0].text == "here\n" and cells[1].outputs[-1].ename == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "MODEL=x", "--to", "copies"], "99_test.ipynb has no setting MODEL, only SEED, MODEL_NAME: did you mean"),
+        (["--set", "zzz=x", "--to", "copies"], "has no setting zzz, only SEED, MODEL_NAME: they are"),
+        (["--set", "SEED", "--to", "copies"], "write NAME=VALUE"),
+        (["--set", "SEED=", "--to", "copies"], "write NAME=VALUE"),
+        (["--set", "SEED=true", "--to", "copies"], "write SEED=True"),
+        (["--set", "SEED=[1]", "--to", "copies"], "a setting is a number"),
+        (["--set", "SEED=1"], "--set needs --to FOLDER"),
+        (["--to", "."], "is the folder of the lessons themselves"),
+        (["77"], "no lesson begins with 77"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_run(
+    arguments, words, lesson_with_settings, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run_lessons.py", *arguments])
+    monkeypatch.setattr(run_lessons, "run", lambda *a: pytest.fail("a lesson was run"))
+    with pytest.raises(SystemExit) as stopped:
+        run_lessons.main()
+    assert stopped.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "copies").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("A=1", 1), ("A=1e-3", 1e-3), ("A=None", None), ("A=False", False), ("A='1'", "1"), ("A=a=b", "a=b"), ("A=x y", "x y")],
+)
+def test_values_of_settings(text, value):
+    assert run_lessons.parse_settings([text]) == {"A": value}
+
+
+def test_a_lesson_without_a_settings_cell_is_refused(lesson):
+    with pytest.raises(ValueError, match="0 cells tagged `parameters`"):
+        run_lessons.run(lesson("x = 1"), {"SEED": 1})
+
+
+def test_hub_lessons_tell_a_missing_gain_from_a_failure(tmp_path):
+    error = {"output_type": "error", "evalue": "no gain", "traceback": []}
+    cells = [
+        new_code_cell("a", id="first"),
+        new_markdown_cell("## 9. The end\n\n### Did it learn?\n\nAsserts."),
+        new_code_cell("b", id="judged"),
+        new_markdown_cell("## Exercises"),
+        new_code_cell("c", id="behind"),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "99_test.ipynb")
+    (tmp_path / "copy").mkdir()
+    copy = nbformat.read(run_hub_lessons.prepare(tmp_path / "99_test.ipynb", tmp_path / "copy"), as_version=4)
+    assert [cell.id for cell in copy.cells if "raises-exception" in cell.metadata.get("tags", [])] == ["judged"]
+    for place, name, failed in ((2, "AssertionError", 0), (2, "NameError", 1), (0, "AssertionError", 1), (4, "KeyError", 1)):
+        copy.cells[place].outputs = [new_output(ename=name, **error)]
+        steps, faults = run_hub_lessons.outcome(copy)
+        assert len(faults) == failed and all(name in fault for fault in faults) and steps == "not reached"
+        copy.cells[place].outputs = []
+    copy.cells[-1].outputs = [new_output("stream", text="{'live': 12}\n")]
+    assert run_hub_lessons.outcome(copy) == ("{'live': 12}", [])
