@@ -135,6 +135,9 @@ def test_gsm8k_answer_column():
     assert datasets.gsm8k_answer(row) == "Sum: 1 + 2 = 3\n#### 3"
 
 
+SPROUT = {"USE_GPU": False, "OURS": True, "FEW": False}  # what lessons know of their model, as they run by default
+
+
 @pytest.mark.parametrize(
     ("lesson", "config", "settings"),
     [
@@ -148,7 +151,7 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
     notebook = nbformat.read(path, as_version=4)
     cell = next(c.source for c in notebook.cells if c.cell_type == "code" and f"= {config}(" in c.source)
     call = next(node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call) and node.func.id == config)
-    names = {"USE_GPU": False, "LONGEST": 72}
+    names = SPROUT | {"LONGEST": 72}
     in_lesson = {
         word.arg: eval(compile(ast.Expression(word.value), lesson, "eval"), names)
         for word in call.keywords
@@ -163,7 +166,7 @@ def keywords(notebook, function, **names):
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and f"{function}(" in cell.source]
     calls = [node for node in ast.walk(ast.parse(cells[0])) if isinstance(node, ast.Call)]
     call = next(node for node in calls if ast.unparse(node.func) == function)
-    names = {"USE_GPU": False, "OURS": True, **names}
+    names = SPROUT | names
     plain = [word for word in call.keywords if isinstance(word.value, ast.Constant | ast.IfExp | ast.Name)]
     return {
         word.arg: eval(compile(ast.Expression(word.value), function, "eval"), names)
@@ -176,6 +179,7 @@ def test_the_recorded_runs_have_the_settings_of_lesson_05():
     notebook = nbformat.read(build.ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
     grpo = keywords(notebook, "course.train_grpo", LONGEST=from_scratch.LONGEST)
     assert grpo.pop("inner_updates") == 1 and grpo.pop("beta") == 0.0 and grpo.pop("epsilon") == 0.2
+    assert grpo.pop("micro_batch") == inspect.signature(train_grpo).parameters["micro_batch"].default
     assert grpo == {key: value for key, value in from_scratch.GRPO.items() if key != "advantage"}
     assert keywords(notebook, "course.train_sft") == from_scratch.WARM_UP
     assert f"train_rows[:{from_scratch.WARM_UP_PROBLEMS}]" in "".join(cell.source for cell in notebook.cells)
@@ -208,7 +212,8 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     assert reward_model["learning_rate"] == learned_rewards.REWARD_MODEL["learning_rate"]
     pairs = reward_model["per_device_train_batch_size"] * reward_model["gradient_accumulation_steps"]
     assert pairs == learned_rewards.REWARD_MODEL["rankings_per_step"]
-    assert f"train_rows[:{learned_rewards.TRAINED}], train_rows[-{learned_rewards.HELD_OUT}:]" in text
+    assert f"train_rows[:-HELD][:{learned_rewards.TRAINED}], train_rows[-HELD:]" in text
+    assert f"else {learned_rewards.HELD_OUT}  # rows kept apart" in text
     assert f"{learned_rewards.HARD_COPIES} * as_pairs(hard)" in text
 
 
