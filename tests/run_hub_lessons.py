@@ -22,6 +22,8 @@ import torch
 from datasets import Dataset
 from stand_in_hub import StandInHub
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from factory import run_lessons
 from helper import extract_gold, load_model_and_tokenizer, set_seed
 from helper.algorithms import train_sft

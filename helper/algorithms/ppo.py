@@ -18,7 +18,7 @@ def token_rewards(
 ) -> torch.Tensor:
     """The reward of each token, scores (B,) of the responses and three times (B, R) -> (B, R).
 
-    -β (log π_θ - log π_ref) of the sampled token, and on the last token of a response its score as well
+    -β (log π_old - log π_ref) of the sampled token, and on the last token of a response its score as well
     (Ziegler et al. 2019, arXiv 1909.08593, eq. 2, spread over the tokens). Nothing here carries a gradient.
     """
     rewards = -beta * (logps - ref_logps).detach() * mask
