@@ -11,9 +11,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-# oneDNN (PyTorch's matrices on a CPU) keeps compiled code for the last 1,024 shapes; batches of text have ever new ones,
-# and that came to 80 MB in the first five steps of PPO in lesson 06.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 import logging
 
