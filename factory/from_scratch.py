@@ -45,7 +45,7 @@ LONGEST = 110  # tokens an answer may have
 WARM_UP = {"steps": 40, "learning_rate": 1e-3, "batch_size": 16}
 WARM_UP_PROBLEMS = 900
 GRPO = {
-    "steps": 56, "learning_rate": 3e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
+    "steps": 75, "learning_rate": 3e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
     "temperature": 1.0, "advantage": partial(group_advantages, scale="none"), "loss_type": "dr_grpo",
 }  # fmt: skip
 SHORT = 25  # steps of a run with one thing changed
