@@ -60,16 +60,16 @@ def gradients(model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 def check_parity(functions, case: Case) -> None:
     """The same loss, and the same gradient of every weight."""
     loss = case.ours(functions)
-    assert_close(loss.detach(), case.loss, "loss")
+    assert_close(loss.detach(), case.loss, "loss", least=1e-6)  # terms of about 1 nearly cancel in it
     ours = gradients(case.model, loss) if loss.requires_grad else {}
     assert case.gradients and set(ours) == set(case.gradients)
     for name, gradient in case.gradients.items():
         assert_close(ours[name], gradient, name)
 
 
-def assert_close(ours: torch.Tensor, theirs: torch.Tensor, name: str) -> None:
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor, name: str, least: float = 1e-8) -> None:
     difference, largest = (ours - theirs).abs().max().item(), theirs.abs().max().item()
-    assert difference <= CLOSE * largest + 1e-8, f"{name}: {difference:.2e} apart, of {largest:.2e}"
+    assert difference <= CLOSE * largest + least, f"{name}: {difference:.2e} apart, of {largest:.2e}"
 
 
 def shake(model, seed: int, size: float = 0.01) -> None:
