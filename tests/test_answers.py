@@ -295,7 +295,7 @@ def extract_gold_or_none(text):
 
 
 @pytest.mark.parametrize("piece", LONG)
-def test_a_megabyte_takes_less_than_a_tenth_of_a_second(piece):
+def test_a_megabyte_takes_a_fraction_of_a_second(piece):
     text = piece * (1_000_000 // len(piece))
     end = piece * (49_000 // len(piece)) + "x"  # all of it is read
     texts = [text, "The answer is " + text, "#### " + text, text + " <answer>" + text + "</answer>"]
@@ -308,7 +308,7 @@ def test_a_megabyte_takes_less_than_a_tenth_of_a_second(piece):
     ]  # fmt: skip
     for function in functions:
         for text in texts:
-            assert any(seconds(function, text) < 0.1 for _ in range(3))
+            assert any(seconds(function, text) < 0.3 for _ in range(3))  # 0.05 on a slow machine
 
 
 def seconds(function, *arguments, clock=time.process_time):

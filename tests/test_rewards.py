@@ -81,14 +81,17 @@ def test_a_message_without_content_earns_nothing():
     assert reward_func(completions, ["72"]) == hackable_reward(completions, ["72"]) == [0.0]
 
 
-def test_hackable_reward_reads_a_megabyte_of_different_numbers_fast():
-    text = " ".join(map(str, range(100_000, 250_000)))
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        assert hackable_reward([text], ["249999"]) == [1.0] and hackable_reward([text], ["8"]) == [0.0]
-        times.append(time.process_time() - start)
-    assert min(times) < 0.2  # two completions
+def test_hackable_reward_reads_a_megabyte_of_different_numbers_in_linear_time():
+    def seconds(end):
+        text = " ".join(map(str, range(100_000, end)))
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            assert hackable_reward([text], [str(end - 1)]) == [1.0] and hackable_reward([text], ["8"]) == [0.0]
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert seconds(260_000) < 7 * seconds(140_000)  # 4 times the numbers; in quadratic time it would be 16
 
 
 GOOD = "<reasoning>\nEggs: 6 * 12 = 72\n</reasoning>\n<answer>72</answer>"
