@@ -3,7 +3,7 @@
     python -m factory.record --only grpo_from_scratch
     python -m factory.record --only grpo_ablations
 
-Every run begins with the warm-up of the lesson: the model's own right answers, put into tags. The settings are the
+Every run begins with the warm-up of the lesson: the model's own answers, right or wrong, put into tags. The settings are the
 lesson's own; `tests/test_factory.py` holds the two together.
 Left out on purpose: a search over settings. Each change stands alone, with one seed, against runs of several seeds.
 """
@@ -42,10 +42,11 @@ from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
 FOLDER = ROOT / "runs" / "from_scratch"
 REWARDS = [tagged_reward, tag_format_reward]
 LONGEST = 110  # tokens an answer may have
-WARM_UP = {"steps": 40, "learning_rate": 1e-3, "batch_size": 16}
+WARM_UP = {"steps": 120, "learning_rate": 5e-4, "batch_size": 8}
 WARM_UP_PROBLEMS = 900
+KEPT_ROWS = 250  # of the SFT data, so that the warm-up does not cost the other skills
 GRPO = {
-    "steps": 75, "learning_rate": 3e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
+    "steps": 45, "learning_rate": 3e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
     "temperature": 1.0, "advantage": partial(group_advantages, scale="none"), "loss_type": "dr_grpo",
 }  # fmt: skip
 SHORT = 25  # steps of a run with one thing changed
@@ -59,7 +60,7 @@ def batch_mean_advantages(rewards, group_size):
 CHANGES: dict[str, dict] = {
     "as in the lesson": {},
     "divided by the group's std": {"advantage": group_advantages},
-    "both: GRPO as first published": {"advantage": group_advantages, "loss_type": "grpo"},
+    "both divisions, as first published": {"advantage": group_advantages, "loss_type": "grpo"},
     "8 samples a prompt, 6 prompts": {"group_size": 8, "prompts_per_step": 6},
     "dynamic sampling, twice the samples": {"oversample": 2},
     "KL in the loss, beta 0.04": {"beta": 0.04},
@@ -100,10 +101,15 @@ def _warm_up(seed: int) -> tuple:
     tagged = [
         {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": into_tags(answer)}]}
         for row, answer in zip(rows, own)
-        if "\n" in answer and answers_match(extract_boxed(answer), row["ground_truth"])
+        if "\n" in answer and extract_boxed(answer)
+    ]
+    others = [
+        {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
+        for row in load_course_dataset("sprout-sft", limit=KEPT_ROWS, seed=seed)
+        if "\\boxed" not in row["messages"][-1]["content"]
     ]
     folder = fresh("warm_up")
-    train_sft(model, tokenizer, tagged, folder=folder, **WARM_UP, bf16=bf16_is_fast(), seed=seed, charts=False)
+    train_sft(model, tokenizer, tagged + others, folder=folder, **WARM_UP, bf16=bf16_is_fast(), seed=seed, charts=False)
     model.trained_steps = 0
     return model, tokenizer, rows, score(model, tokenizer)
 

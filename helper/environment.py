@@ -125,6 +125,8 @@ def _torch_report() -> list[tuple[str, str, str]]:
     if torch.cuda.is_available():
         bf16 = "with" if torch.cuda.is_bf16_supported(including_emulation=False) else "without"
         gpu = ("gpu", f"{torch.cuda.get_device_name(0)}, {bf16} bf16", "")
+    elif torch.backends.mps.is_available():
+        gpu = ("gpu", "Apple (MPS), where the course has not been tried", "")
     else:
         gpu = ("gpu", "no CUDA GPU", f"{FINE}leave USE_GPU = False")
     speedup = bf16_speedup()

@@ -285,19 +285,25 @@ def stop_token_ids(model, tokenizer) -> list[int]:
 def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end) -> list[list[int]]:
     """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
     device = model.device
-    ids, mask = _pad_left(prompts, device)
+    different = list(dict.fromkeys(map(tuple, prompts)))  # a prompt that is asked several times is read once
+    copies = torch.tensor([different.index(tuple(prompt)) for prompt in prompts], device=device)
+    ids, mask = _pad_left([list(prompt) for prompt in different], device)
     # A word's position must not depend on the padding before it.
     position = (mask.cumsum(-1) - 1).clamp(min=0)
     stops = torch.tensor(stop_ids, device=device)
     alive, cache, new = list(range(len(prompts))), None, [[] for _ in prompts]
     forward = plain_forward(model)
     mask = mask if not mask.all() else None  # nothing is padded: attention needs none, and is faster without
-    for _ in range(max_new_tokens):
+    for number in range(max_new_tokens):
         output = forward(
             input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
             logits_to_keep=1,
         )  # fmt: skip
-        cache, token = output.past_key_values, _pick(output.logits[:, -1], temperature)
+        cache, logits = output.past_key_values, output.logits[:, -1]
+        if number == 0 and len(different) < len(prompts):
+            cache.batch_select_indices(copies)
+            logits, position, mask = logits[copies], position[copies], mask if mask is None else mask[copies]
+        token = _pick(logits, temperature)
         ended = torch.isin(token, stops).tolist()
         for row, (value, end) in enumerate(zip(token.tolist(), ended)):
             if keep_end or not end:

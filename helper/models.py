@@ -2,7 +2,7 @@
 
 A name is one of ours ("sprout-base"), a folder, or a name on the Hugging Face Hub.
 Left out on purpose: pickled weights, code shipped with a model (`trust_remote_code`), quantisation,
-several GPUs, Apple's MPS. See lesson 10 for larger machines.
+several GPUs. See lesson 10 for larger machines.
 """
 
 import difflib
@@ -196,15 +196,17 @@ def end_of_turn_id(tokenizer) -> int | None:
 
 
 def choose_device(use_gpu: bool = False) -> torch.device:
-    """The CPU, or the CUDA GPU when asked for; RuntimeError when there is none."""
+    """The CPU, or when asked for the GPU: CUDA, else Apple's (MPS); RuntimeError when there is none."""
     if not use_gpu:
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise RuntimeError(
-            "USE_GPU = True, but PyTorch sees no CUDA GPU. Set USE_GPU = False in the settings cell, "
-            "or install a CUDA build of torch (`python -m helper.environment` says what is there)."
-        )
-    return torch.device("cuda")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    raise RuntimeError(
+        "USE_GPU = True, but PyTorch sees no CUDA GPU and no Apple GPU. Set USE_GPU = False in the settings cell, "
+        "or install a CUDA build of torch (`python -m helper.environment` says what is there)."
+    )
 
 
 @cache
@@ -212,10 +214,12 @@ def bf16_is_fast(device: torch.device | str = "cpu") -> bool:
     """Whether bfloat16 training pays on `device`: pass it to the trainer as `bf16=`.
 
     On a CPU it is measured (0.2 s): with AVX512-bf16 or AMX it is about twice as fast, without it is slower.
-    COURSE_BF16=0 or 1 in the environment decides instead.
+    On Apple's GPU (MPS) it is left off. COURSE_BF16=0 or 1 in the environment decides instead.
     """
     if os.environ.get("COURSE_BF16") in ("0", "1"):
         return os.environ["COURSE_BF16"] == "1"
+    if torch.device(device).type == "mps":
+        return False
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bf16_speedup() > 1.2

@@ -196,6 +196,7 @@ def test_the_recorded_changes_are_settings_of_the_loop():
 def test_the_recorded_runs_have_the_settings_of_lesson_06():
     notebook = nbformat.read(LESSON_06, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    over_intro = next(cell.source for cell in notebook.cells if cell.id == "06-over-intro")
     names = {"LONGEST": learned_rewards.LONGEST, "STEPS": learned_rewards.STEPS}
     ppo, grpo = (keywords(notebook, f"course.train_{method}", **names) for method in ("ppo", "grpo"))
     assert f"STEPS = {learned_rewards.STEPS} if OURS else" in text
@@ -208,7 +209,8 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     assert ppo == learned_rewards.PPO
     assert grpo == {key: value for key, value in learned_rewards.GRPO.items() if key != "advantage"}
     reward_model = keywords(notebook, "RewardConfig")
-    assert reward_model["max_steps"] == learned_rewards.REWARD_MODEL["steps"]
+    longer = learned_rewards.REWARD_MODEL["steps"]  # what the policy later cheats was trained for longer: the text says so
+    assert reward_model["max_steps"] < longer and f"trained for {longer} steps" in over_intro
     assert reward_model["learning_rate"] == learned_rewards.REWARD_MODEL["learning_rate"]
     pairs = reward_model["per_device_train_batch_size"] * reward_model["gradient_accumulation_steps"]
     assert pairs == learned_rewards.REWARD_MODEL["rankings_per_step"]

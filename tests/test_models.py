@@ -140,8 +140,15 @@ def test_the_hub_is_given_up_in_seconds(monkeypatch):
 def test_devices(monkeypatch):
     assert choose_device(False).type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="USE_GPU = False"):
         load_model_and_tokenizer("sprout-base", use_gpu=True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device(True).type == "mps" and choose_device(False).type == "cpu"
+    monkeypatch.delenv("COURSE_BF16", raising=False)
+    assert not bf16_is_fast("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(True).type == "cuda"
 
 
 def test_bf16_probe_is_quick_and_can_be_overruled(monkeypatch):

@@ -151,7 +151,8 @@ def train_grpo(
     `refresh_reference` steps; in the loss (k3), or with `kl_in_reward` taken from a response's reward (k1, summed).
     `oversample`: sample that many times the prompts, and train on groups with spread only, `prompts_per_step` at most
     (dynamic sampling: DAPO, arXiv 2503.14476, section 3.2).
-    `micro_batch`: responses in one forward pass; it changes memory and time, not the result.
+    `micro_batch`: responses in one forward pass; it changes memory and time, not the result. Responses without an
+    advantage have no gradient, so without a KL term they are left out of the update (and of the logged entropy).
     `folder`: for checkpoints (see `Run`, also for the errors).
     """
     settings = _plain(locals())
@@ -174,10 +175,11 @@ def train_grpo(
             if kl_in_reward:
                 rewards = rewards - beta * (kl_estimate(old_logps, ref_logps, "k1") * batch.mask).sum(1)
             advantages = advantage(rewards, group_size)
+            counted = _with_gradient(advantages, beta=0.0 if kl_in_reward else beta)
             sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
             for _ in range(inner_updates):  # μ updates from the same batch
                 optimizer.zero_grad()
-                for part in _parts(len(advantages), micro_batch):
+                for part in counted.split(micro_batch):
                     some, ref = batch.rows(part), ref_logps[part] if beta else None
                     logps, entropies = _policy(model, some, temperature, bf16)
                     old = logps.detach() if old_logps is None else old_logps[part]
@@ -187,7 +189,7 @@ def train_grpo(
                     ) * _share(some, batch, loss_type)  # fmt: skip
                     loss.backward()
                     sums["loss"] += loss.item() / inner_updates
-                    weight = some.mask.sum().item() / batch.mask.sum().item() / inner_updates
+                    weight = some.mask.sum().item() / batch.mask[counted].sum().item() / inner_updates
                     sums["entropy"] += masked_mean(entropies, some.mask).item() * weight
                     if beta:
                         sums["kl"] += masked_mean(kl_estimate(logps.detach(), ref), some.mask).item() * weight
@@ -341,6 +343,12 @@ def _place(i: int, rows: int, seed: int) -> int:
 
 def _parts(number: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, number)) for start in range(0, number, size)]
+
+
+def _with_gradient(advantages: torch.Tensor, beta: float) -> torch.Tensor:
+    """The indices of the responses worth a forward pass: with no KL term those with an advantage, if there are any."""
+    counted = (advantages.abs() > 1e-6).nonzero().flatten()
+    return torch.arange(len(advantages), device=advantages.device) if beta or not len(counted) else counted
 
 
 def _with_spread(batch: Batch, group_size: int, groups: int) -> Batch:
