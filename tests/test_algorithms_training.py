@@ -290,20 +290,20 @@ def assert_same_step(ours: dict, theirs: dict, before: dict, close: float = 1e-4
     assert any(not torch.equal(ours[name], before[name]) for name in before)
 
 
-def first_batch(model, tokenizer, prompts: int, group_size: int):
+def first_batch(model, tokenizer, prompts: int, group_size: int, reward=length_reward):
     """What the first step of a run of seed 0 samples."""
     drawn = random.Random("0-1").sample(ROWS, prompts)
     set_seed(1)
-    return sample_batch(model, tokenizer, drawn, [length_reward], group_size, 6, TEMPERATURE)
+    return sample_batch(model, tokenizer, drawn, [reward], group_size, 6, TEMPERATURE)
 
 
 def logps_of(model, batch) -> torch.Tensor:
     return algorithms.response_log_probabilities(model, batch.ids, batch.attention_mask, batch.length, TEMPERATURE)
 
 
-def check_grpo_step(loops, tokenizer, folder, loss_type="grpo", beta=0.1, updates=2) -> None:
+def check_grpo_step(loops, tokenizer, folder, loss_type="grpo", beta=0.1, updates=2, reward=length_reward) -> None:
     by_hand = make_model(tokenizer)
-    before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 3, 4)
+    before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 3, 4, reward)
     old, advantages, found = logps_of(by_hand, batch).detach(), algorithms.group_advantages(batch.rewards, 4), []
     settings = {"beta": beta, "loss_type": loss_type}
     for _ in range(updates):
@@ -314,7 +314,7 @@ def check_grpo_step(loops, tokenizer, folder, loss_type="grpo", beta=0.1, update
     for size in (24, 5):  # a part may be of any size
         model = make_model(tokenizer)
         live = loops.train_grpo(
-            model, tokenizer, ROWS, [length_reward], folder=folder, steps=1, learning_rate=RATE, max_new_tokens=6,
+            model, tokenizer, ROWS, [reward], folder=folder, steps=1, learning_rate=RATE, max_new_tokens=6,
             prompts_per_step=3, temperature=TEMPERATURE, inner_updates=updates, micro_batch=size, charts=False, **settings,
         )  # fmt: skip
         assert_same_step(weights_of(model), weights_of(by_hand), before)
@@ -373,6 +373,26 @@ def value_model(model) -> ValueModel:
 @pytest.mark.parametrize("mixed_in", [0.0, 0.5])
 def test_a_step_of_ppo_is_gradient_descent_on_its_losses(mixed_in, tokenizer, tmp_path, plain_steps):
     check_ppo_step(training, tokenizer, tmp_path, mixed_in)
+
+
+def equal_at_first(prompts, completions, **kwargs):
+    """All answers to the first prompt earn the same: no advantage."""
+    paid = length_reward(completions=completions, **kwargs)
+    return [0.5 if prompt == prompts[0] else reward for prompt, reward in zip(prompts, paid)]
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_responses_without_advantage_change_no_step(loss_type, beta, tokenizer, tmp_path, plain_steps):
+    check_grpo_step(training, tokenizer, tmp_path, loss_type, beta, 1, equal_at_first)
+
+
+def test_which_responses_go_through_the_model():
+    advantages = torch.tensor([0, 0, 0, 1.0, -1.0, 0, 2.0, 0])
+    assert training._with_gradient(advantages, 3, beta=0.0).tolist() == [3, 4, 6]
+    assert training._with_gradient(advantages, 2, beta=0.0).tolist() == [3, 4, 6, 0]
+    assert training._with_gradient(advantages, 3, beta=0.1).tolist() == list(range(8))
+    assert training._with_gradient(0 * advantages, 3, beta=0.0).tolist() == list(range(8))
 
 
 LOOP_MISTAKES = [

@@ -175,7 +175,7 @@ def train_grpo(
             if kl_in_reward:
                 rewards = rewards - beta * (kl_estimate(old_logps, ref_logps, "k1") * batch.mask).sum(1)
             advantages = advantage(rewards, group_size)
-            counted = _with_gradient(advantages, beta=0.0 if kl_in_reward else beta)
+            counted = _with_gradient(advantages, micro_batch, beta=0.0 if kl_in_reward else beta)
             sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
             for _ in range(inner_updates):  # μ updates from the same batch
                 optimizer.zero_grad()
@@ -345,10 +345,16 @@ def _parts(number: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 
-def _with_gradient(advantages: torch.Tensor, beta: float) -> torch.Tensor:
-    """The indices of the responses worth a forward pass: with no KL term those with an advantage, if there are any."""
-    counted = (advantages.abs() > 1e-6).nonzero().flatten()
-    return torch.arange(len(advantages), device=advantages.device) if beta or not len(counted) else counted
+def _with_gradient(advantages: torch.Tensor, micro_batch: int, beta: float) -> torch.Tensor:
+    """The indices of the responses worth a forward pass: with no KL term those with an advantage, if there are any.
+
+    Rounded up to whole micro-batches: each new shape of a tensor costs memory and time.
+    """
+    some = advantages.abs() > 1e-6
+    if beta or not some.any():
+        return torch.arange(len(advantages), device=advantages.device)
+    parts = -(-int(some.sum()) // micro_batch)
+    return some.int().argsort(descending=True, stable=True)[: parts * micro_batch]
 
 
 def _with_spread(batch: Batch, group_size: int, groups: int) -> Batch:
