@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from factory.build import ROOT
-from factory.stages import quiet_settings
+from factory.stages import prompts_and_completions, quiet_settings
 from helper import (
     answers_match,
     extract_boxed,
@@ -103,11 +103,8 @@ def _warm_up(seed: int) -> tuple:
         for row, answer in zip(rows, own)
         if "\n" in answer and extract_boxed(answer)
     ]
-    others = [
-        {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
-        for row in load_course_dataset("sprout-sft", limit=KEPT_ROWS, seed=seed)
-        if "\\boxed" not in row["messages"][-1]["content"]
-    ]
+    some = load_course_dataset("sprout-sft", limit=KEPT_ROWS, seed=seed)
+    others = prompts_and_completions([row for row in some if "\\boxed" not in row["messages"][-1]["content"]])
     folder = fresh("warm_up")
     train_sft(model, tokenizer, tagged + others, folder=folder, **WARM_UP, bf16=bf16_is_fast(), seed=seed, charts=False)
     model.trained_steps = 0

@@ -23,6 +23,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from factory.from_scratch import curve, fresh, model_and_problems
+from factory.stages import prompts_and_completions
 from helper import (
     answers_match,
     extract_boxed,
@@ -207,8 +208,7 @@ def over_optimised(name: str, scorer, centre: float, before: dict[str, list], se
     changes, right_in_batch = dict(RUNS[name]), []
     score = learned_reward(scorer, tokenizer, centre=centre)
     if "sft_coefficient" in changes:
-        messages = [row["messages"] for row in load_course_dataset("sprout-sft")]
-        changes["sft_rows"] = [{"prompt": whole[:-1], "completion": whole[-1:]} for whole in messages]
+        changes["sft_rows"] = prompts_and_completions(load_course_dataset("sprout-sft"))
 
     def reward(prompts, completions, ground_truth, **kwargs):
         right_in_batch.append(share(reward_func(completions, ground_truth)))  # seen by us, not by the training

@@ -95,7 +95,7 @@ def short_sft(rate: float, rows: list[dict], seed: int) -> tuple[PreTrainedModel
     set_seed(seed)
     model, tokenizer = load_model_and_tokenizer("sprout-base")
     skip_masked_positions()
-    pairs = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in rows]
+    pairs = stages.prompts_and_completions(rows)
     settings = stages.SFT_SETTINGS | stages.quiet_settings(ROOT / "runs" / "record", seed) | SHORT
     trainer = SFTTrainer(
         model=model, processing_class=tokenizer, args=SFTConfig(**settings | {"learning_rate": rate}),

@@ -30,13 +30,18 @@ def quiet_settings(folder: Path, seed: int) -> dict:
     }  # fmt: skip
 
 
+def prompts_and_completions(rows: list[dict]) -> list[dict]:
+    """Rows with `messages` as rows with `prompt` and `completion`: the last message is what is learned."""
+    return [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in rows]
+
+
 def train_sft(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict], folder: Path, seed: int = 0,
     **changes: object,
 ) -> PreTrainedModel:  # fmt: skip
     """Lesson 02: the loss on the answers only; `rows` have the column `messages`."""
     set_seed(seed)
-    pairs = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in rows]
+    pairs = prompts_and_completions(rows)
     settings = SFT_SETTINGS | quiet_settings(folder, seed) | changes
     return run(SFTTrainer, model, tokenizer, SFTConfig(**settings), Dataset.from_list(pairs))
 

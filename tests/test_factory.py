@@ -182,7 +182,9 @@ def test_the_recorded_runs_have_the_settings_of_lesson_05():
     assert grpo.pop("micro_batch") == inspect.signature(train_grpo).parameters["micro_batch"].default
     assert grpo == {key: value for key, value in from_scratch.GRPO.items() if key != "advantage"}
     assert keywords(notebook, "course.train_sft") == from_scratch.WARM_UP
-    assert f"train_rows[:{from_scratch.WARM_UP_PROBLEMS}]" in "".join(cell.source for cell in notebook.cells)
+    text = "".join(cell.source for cell in notebook.cells)
+    assert f"train_rows[:{from_scratch.WARM_UP_PROBLEMS}]" in text
+    assert f'load_course_dataset("sprout-sft", limit={from_scratch.KEPT_ROWS}, seed=SEED)' in text
 
 
 def test_the_recorded_changes_are_settings_of_the_loop():
