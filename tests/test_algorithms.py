@@ -393,6 +393,16 @@ def test_prompts_are_padded_on_the_left_and_responses_on_the_right():
     assert mask.tolist() == [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
 
 
+def test_padding_to_a_multiple_changes_shapes_and_nothing_else(tiny):
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    prompts, answers = [[9], [5, 6, 7, 8], [11, 12]], [[20, 21, 22, 23, 24], [30], [40, 41]]
+    plain, wide = (algorithms.pad_responses(prompts, answers, 1, pad_to_multiple_of=size) for size in (1, 4))
+    assert [tensor.shape[1] for tensor in plain] == [9, 9, 5] and [tensor.shape[1] for tensor in wide] == [12, 12, 8]
+    assert wide[2][:, :5].equal(plain[2]) and not wide[2][:, 5:].any() and not wide[1][:, 9:].any()
+    one, other = (algorithms.response_log_probabilities(model, *batch[:2], batch[2].shape[1]) for batch in (plain, wide))
+    torch.testing.assert_close(other[:, :5] * plain[2], one * plain[2], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "prompts, answers, words",
     [

@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from helper.algorithms import Run, ValueModel, reward_models, train_grpo, train_ppo
+from helper.algorithms.responses import PAD_TO
 from helper.checkpoints import TrainingStopped
 from helper.guards import check_reward
 from helper.models import end_of_turn_id
@@ -80,7 +81,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor, name: str) -> None:
 def check_ids(functions, model, tokenizer, *_) -> None:
     """What the chat template gives, the padding behind it; whatever the tokenizer adds to a text or where it pads."""
     ids, mask = functions.conversation_ids(tokenizer, TALKS)
-    assert ids.shape == mask.shape and mask.sum(1).max() == mask.shape[1]
+    assert ids.shape == mask.shape and mask.shape[1] % PAD_TO == 0 and mask.shape[1] - mask.sum(1).max() < PAD_TO
     for row, conversation in enumerate(TALKS):
         alone = tokenizer.apply_chat_template(conversation, return_dict=False)
         assert end_of_turn_id(tokenizer) in alone[-2:]
@@ -304,7 +305,7 @@ def library_trainer(model, tokenizer, folder, rankings) -> RewardTrainer:
     config = RewardConfig(
         output_dir=str(folder), use_cpu=True, bf16=False, max_steps=1, per_device_train_batch_size=len(pairs),
         learning_rate=RATE, lr_scheduler_type="constant", activation_checkpointing=False, logging_steps=1,
-        save_strategy="no", report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
+        save_strategy="no", report_to="none", disable_tqdm=True, dataloader_pin_memory=False, pad_to_multiple_of=PAD_TO,
     )  # fmt: skip
     assert (config.weight_decay, config.max_grad_norm, config.disable_dropout) == (0.0, 1.0, True)
     return RewardTrainer(model, config, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer)

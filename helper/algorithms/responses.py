@@ -1,20 +1,25 @@
 """Batches of prompts with responses, and what a model says about each response token.
 
-Every tensor "per response token" in this package has the shape (B, R): B responses, R tokens of the longest one,
-aligned so that column 0 is the first token after the prompt. `mask` (B, R) is 1.0 on the tokens of a response, its
-end token included, and 0.0 on the padding behind it.
+Every tensor "per response token" in this package has the shape (B, R): B responses, R tokens of the longest one
+(rounded up to a multiple of `PAD_TO` in training), aligned so that column 0 is the first token after the prompt.
+`mask` (B, R) is 1.0 on the tokens of a response, its end token included, and 0.0 on the padding behind it.
 Left out on purpose: packing, several turns, anything but one device.
 """
 
+import math
+
 import torch
+
+PAD_TO = 16  # training pads to a multiple of it: what is prepared for each new shape of a batch stays in memory
 
 
 def pad_responses(
-    prompts: list[list[int]], responses: list[list[int]], pad_id: int, device=None
+    prompts: list[list[int]], responses: list[list[int]], pad_id: int, device=None, pad_to_multiple_of: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token ids (B, P + R), their attention mask (B, P + R) and the response mask (B, R).
 
     Prompts are padded on the left and responses on the right, so that all responses begin in the same column.
+    `pad_to_multiple_of`: P and R are rounded up to it.
     Raises ValueError when the two lists differ in length, or where a prompt or a response is empty.
     """
     if len(prompts) != len(responses) or not prompts:
@@ -22,7 +27,9 @@ def pad_responses(
     for row, (prompt, response) in enumerate(zip(prompts, responses)):
         if not prompt or not response:
             raise ValueError(f"Row {row}: the {'response' if prompt else 'prompt'} has no token.")
-    longest_prompt, longest = max(map(len, prompts)), max(map(len, responses))
+    longest_prompt, longest = (
+        math.ceil(max(map(len, rows)) / pad_to_multiple_of) * pad_to_multiple_of for rows in (prompts, responses)
+    )
     ids = torch.full((len(prompts), longest_prompt + longest), pad_id, device=device)
     attention_mask = torch.zeros_like(ids)
     for row, (prompt, response) in enumerate(zip(prompts, responses)):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from helper.algorithms.losses import ranking_loss
+from helper.algorithms.responses import PAD_TO
 from helper.algorithms.runs import LARGEST_NORM, Run, autocast
 from helper.live import LiveLog
 
@@ -19,7 +20,9 @@ from helper.live import LiveLog
 def conversation_ids(tokenizer, conversations: list[list[dict]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask of whole conversations, both (B, T), padded on the right."""
     texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations]
-    batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+    batch = tokenizer(
+        texts, add_special_tokens=False, padding=True, padding_side="right", pad_to_multiple_of=PAD_TO, return_tensors="pt"
+    )
     return batch.input_ids, batch.attention_mask
 
 

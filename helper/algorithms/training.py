@@ -25,6 +25,7 @@ from helper.algorithms.ppo import (
     whiten,
 )
 from helper.algorithms.responses import (
+    PAD_TO,
     masked_mean,
     pad_responses,
     response_log_probabilities,
@@ -74,7 +75,7 @@ def sample_batch(
     )
     ends = set(stop_token_ids(model, tokenizer))
     texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
-    ids, attention_mask, mask = pad_responses(prompts, responses, tokenizer.pad_token_id, model.device)
+    ids, attention_mask, mask = pad_responses(prompts, responses, tokenizer.pad_token_id, model.device, PAD_TO)
     rewards = reward_texts(rows, texts, reward_funcs, reward_weights).to(model.device)
     cut_off = sum(response[-1] not in ends for response in responses) / len(responses)
     return Batch(ids, attention_mask, mask, rewards, texts, cut_off)
@@ -176,7 +177,7 @@ def train_grpo(
                 rewards = rewards - beta * (kl_estimate(old_logps, ref_logps, "k1") * batch.mask).sum(1)
             advantages = advantage(rewards, group_size)
             counted = _with_gradient(advantages, micro_batch, beta=0.0 if kl_in_reward else beta)
-            sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
+            tokens, sums = batch.mask[counted].sum().item(), dict.fromkeys(("loss", "entropy", "kl"), 0.0)
             for _ in range(inner_updates):  # μ updates from the same batch
                 optimizer.zero_grad()
                 for part in counted.split(micro_batch):
@@ -189,7 +190,7 @@ def train_grpo(
                     ) * _share(some, batch, loss_type)  # fmt: skip
                     loss.backward()
                     sums["loss"] += loss.item() / inner_updates
-                    weight = some.mask.sum().item() / batch.mask[counted].sum().item() / inner_updates
+                    weight = some.mask.sum().item() / tokens / inner_updates
                     sums["entropy"] += masked_mean(entropies, some.mask).item() * weight
                     if beta:
                         sums["kl"] += masked_mean(kl_estimate(logps.detach(), ref), some.mask).item() * weight
@@ -294,7 +295,7 @@ def _loss_of_rows(model, tokenizer, rows: list[dict], bf16: bool) -> torch.Tenso
     prompts = [_prompt_ids(tokenizer, row) for row in rows]
     wholes = [tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], return_dict=False) for row in rows]
     answers = [whole[len(prompt) :] for prompt, whole in zip(prompts, wholes)]
-    ids, attention_mask, mask = pad_responses(prompts, answers, tokenizer.pad_token_id, model.device)
+    ids, attention_mask, mask = pad_responses(prompts, answers, tokenizer.pad_token_id, model.device, PAD_TO)
     with autocast(model, bf16):
         logps = response_log_probabilities(model, ids, attention_mask, mask.shape[1])
     return sft_loss(logps, mask)
