@@ -245,7 +245,8 @@ def quick_weights(model) -> Iterator:
     if not (large and plain and bf16_is_fast("cpu")):
         yield model
         return
-    halves = {id(weight): torch.nn.Parameter(weight.detach().bfloat16(), requires_grad=False) for weight in weights}
+    # Not requires_grad=False: torch.matmul would then repeat the last layer's matrix for each row of a prompt batch.
+    halves = {id(weight): torch.nn.Parameter(weight.detach().bfloat16()) for weight in weights}
     quick = copy.deepcopy(model, halves)  # all but the weights is copied, and tied ones stay tied
     for module in quick.modules():
         # A trainer's wrappers around a forward pass would call the float32 model.
