@@ -46,7 +46,7 @@ from helper.algorithms import (
 from helper.models import bf16_is_fast
 
 LONGEST = 72  # tokens an answer may have
-STEPS = 30
+STEPS = 24
 PPO = {
     "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48, "epochs": 2, "micro_batch": 16,
     "gamma": 1.0, "lam": 0.95, "epsilon": 0.2, "beta": 0.0,

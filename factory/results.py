@@ -39,10 +39,13 @@ SHOWN = {  # the picture's rows: what each lesson is about
     ("03_dpo", "other_skills"): "03 DPO: all other skills",
     ("04_online_rl", "word_problems"): "04 RL: unseen word problems",
     ("04_online_rl", "other_skills"): "04 RL: all other skills",
+    ("05_grpo_from_scratch", "right_in_tags"): "05 GRPO: word problems, in tags",
+    ("06_reward_models_and_ppo", "word_problems_ppo"): "06 PPO: unseen word problems",
+    ("06_reward_models_and_ppo", "word_problems_grpo"): "06 GRPO: the same, as many answers",
 }
 LOOKS = {  # of the picture's bars: before and after
     "before": {"facecolor": "#999999", "hatch": "//", "edgecolor": "white"},
-    "after, trained on two CPU cores": {"facecolor": "#0072B2", "edgecolor": "white"},
+    "after, trained on a CPU": {"facecolor": "#0072B2", "edgecolor": "white"},
 }
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 
@@ -74,7 +77,8 @@ def machine() -> str:
     """The processor, the cores that torch uses, and the versions that matter for the time."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE) if info.exists() else [platform.machine()]
-    return f"{torch.get_num_threads()} cores of {names[0]}, torch {torch.__version__.split('+')[0]}"
+    count = torch.get_num_threads()
+    return f"{count} core{'s' * (count > 1)} of {names[0]}, torch {torch.__version__.split('+')[0]}"
 
 
 def record(seeds: list[int], path: Path = RECORD) -> None:
@@ -112,25 +116,26 @@ def by_lesson(boards: list[dict]) -> dict[str, list[dict]]:
 
 
 def times(boards: list[dict]) -> list[str]:
-    """The lines of a markdown table: seconds of training, minutes in all, memory; a row a lesson."""
-    lines = ["| Lesson | training | the whole lesson | memory, at most |", "|---|---|---|---|"]
+    """The lines of a markdown table: seconds of training, minutes in all, memory, machine; a row a lesson."""
+    lines = ["| Lesson | training | the whole lesson | memory, at most | on |", "|---|---|---|---|---|"]
     for lesson, runs in by_lesson(boards).items():
         train, whole = (statistics.median(run[key] for run in runs) for key in ("train_seconds", "lesson_seconds"))
         training = f"{train:.0f} s" if train else "none"
         memory = max(run["peak_memory_mb"] for run in runs)
-        lines.append(f"| {lesson} | {training} | {whole / 60:.1f} minutes | {memory} MB |")
+        machines = " and ".join(sorted({run["machine"] for run in runs}))
+        lines.append(f"| {lesson} | {training} | {whole / 60:.1f} minutes | {memory} MB | {machines} |")
     return lines
 
 
 def conditions(boards: list[dict]) -> str:
-    """A sentence on seeds, machine and date."""
-    seeds, machines, dates = (sorted({board[key] for board in boards}) for key in ("seed", "machine", "date"))
-    return f"Medians over the seeds {', '.join(map(str, seeds))}; {' and '.join(machines)}; {' and '.join(dates)}."
+    """A sentence on seeds and dates."""
+    seeds, dates = (sorted({board[key] for board in boards}) for key in ("seed", "date"))
+    return f"Medians over the seeds {', '.join(map(str, seeds))}; {' and '.join(dates)}."
 
 
 def picture(boards: list[dict], path: Path = PICTURE) -> None:
     """Before and after of what the lessons are about: medians, and lines over the seeds' lowest to highest."""
-    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained", facecolor="white")
+    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained", facecolor="white")
     for place, (lesson, name) in enumerate(reversed(SHOWN)):
         rows = [m for b in boards if b["lesson"] == lesson for m in b["metrics"] if m["name"] == name]
         for stage, look, height in zip(("before", "after"), LOOKS.values(), (0.14, -0.14)):
@@ -141,7 +146,7 @@ def picture(boards: list[dict], path: Path = PICTURE) -> None:
             axis.text(max(values) + 1, place + height, f"{middle:.0f}%", va="center", fontsize=9)
     axis.set_yticks(range(len(SHOWN)), reversed(SHOWN.values()))
     handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in LOOKS.values()]
-    axis.legend(handles, LOOKS, loc="upper center", bbox_to_anchor=(0.4, 1.16), ncols=2, frameon=False)
+    axis.legend(handles, LOOKS, loc="upper center", bbox_to_anchor=(0.4, 1.13), ncols=2, frameon=False)
     axis.set(xlim=(0, 107), xlabel="right answers on held-out questions (%)")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
