@@ -48,6 +48,9 @@ LOOKS = {  # of the picture's bars: before and after
     "after, trained on a CPU": {"facecolor": "#0072B2", "edgecolor": "white"},
 }
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
+SIZES = ROOT / "data" / "recorded" / "real_sizes.json"
+SPEED = ROOT / "data" / "recorded" / "reference_speed.json"
+SIZE_MARKS = ("<!-- real sizes: written by `python -m factory.results` -->", "<!-- end of real sizes -->")
 
 
 def with_seed(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNode:
@@ -133,6 +136,31 @@ def conditions(boards: list[dict]) -> str:
     return f"Medians over the seeds {', '.join(map(str, seeds))}; {' and '.join(dates)}."
 
 
+def real_sizes(sizes: dict, speed: dict) -> str:
+    """A markdown table of one step on models of the true sizes, and a sentence on the speed of our way on a CPU."""
+    lines = ["| Shape | A step of | memory, predicted | measured | seconds |", "|---|---|---|---|---|"]
+    for row in sizes["rows"]:
+        memory = f"{row['predicted_mb'] / 1000:.1f} GB | {row['measured_mb'] / 1000:.1f} GB"
+        lines.append(f"| {row['model']} | {row['method'].upper()} | {memory} | {row['step_seconds']:.0f} |")
+    threads = sorted({row["threads"] for row in sizes["rows"]})
+    words = f"Threads of the processor used: {' and '.join(map(str, threads))}."
+    if "sft" in speed:
+        sft = speed["sft"]
+        words += (
+            f" {sft['rows']} rows of SFT on {speed['sft']['shape']} in the reference course's settings took "
+            f"{sft['theirs']['seconds']:.0f} s, with `quick_sft_settings`, `quick_log_probs` and `keep_freed_memory` "
+            f"{sft['ours']['seconds']:.0f} s ({sft['time_share']:.2f} of it), with the loss of every step within "
+            f"{100 * sft['largest_loss_difference']:.1f}%."
+        )
+    if "generation" in speed:
+        made = speed["generation"]
+        words += (
+            f" {made['questions']} questions × {made['new_tokens']} tokens come {made['times_faster']:.1f} times as fast "
+            "from `generate_responses` as one by one in float32."
+        )
+    return "\n".join([*lines, "", words])
+
+
 def picture(boards: list[dict], path: Path = PICTURE) -> None:
     """Before and after of what the lessons are about: medians, and lines over the seeds' lowest to highest."""
     figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained", facecolor="white")
@@ -153,12 +181,13 @@ def picture(boards: list[dict], path: Path = PICTURE) -> None:
     plt.close(figure)
 
 
-def put_into(text: str, part: str) -> str:
+def put_into(text: str, part: str, marks: tuple[str, str] = MARKS) -> str:
     """`text` with `part` between the marks; ValueError when they are not there."""
-    if any(text.count(mark) != 1 for mark in MARKS):
-        raise ValueError(f"The text must hold each of these lines once: {' and '.join(MARKS)}")
-    before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{part}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    first, last = marks
+    if any(text.count(mark) != 1 for mark in marks):
+        raise ValueError(f"The text must hold each of these lines once: {first} and {last}")
+    before, rest = text.split(first)
+    return f"{before}{first}\n{part}\n{last}{rest.split(last)[1]}"
 
 
 def main() -> int:
@@ -173,7 +202,10 @@ def main() -> int:
         return 1
     readme = ROOT / "README.md"
     boards = json.loads(RECORD.read_text(encoding="utf-8"))
-    readme.write_text(put_into(readme.read_text(encoding="utf-8"), table(boards)), encoding="utf-8")
+    text = put_into(readme.read_text(encoding="utf-8"), table(boards))
+    speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
+    text = put_into(text, real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed), SIZE_MARKS)
+    readme.write_text(text, encoding="utf-8")
     picture(boards)
     return 0
 

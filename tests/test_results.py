@@ -38,6 +38,18 @@ def test_the_picture_is_drawn_from_the_record(tmp_path):
     assert (tmp_path / "results.png").stat().st_size > 5_000
 
 
+def test_real_sizes_are_told_with_what_was_measured():
+    rows = [
+        {"model": "a-1B", "method": "dpo", "predicted_mb": 8400, "measured_mb": 8760, "step_seconds": 62.8, "threads": 2}
+    ]
+    assert "| a-1B | DPO | 8.4 GB | 8.8 GB | 63 |" in results.real_sizes({"rows": rows}, {})
+    side = {"seconds": 100.0}
+    sft = {"rows": 9, "shape": "a-1B", "theirs": side, "ours": {"seconds": 42.0}, "time_share": 0.42}
+    made = {"questions": 8, "new_tokens": 50, "times_faster": 6.04}
+    text = results.real_sizes({"rows": rows}, {"sft": {**sft, "largest_loss_difference": 0.0123}, "generation": made})
+    assert "took 100 s" in text and "42 s (0.42 of it)" in text and "within 1.2%." in text and "6.0 times as fast" in text
+
+
 def test_table_goes_between_the_marks():
     first, last = results.MARKS
     text = f"A\n{first}\nold\n{last}\nB\n"
