@@ -156,15 +156,16 @@ def compared(rows, answers, rng):
     pool = [text for four in judged for text, ok in four if ok]
     easy, hard, rankings = [], [], []
     for row, four in zip(rows, judged):
-        good, bad = ([text for text, ok in four if ok is wanted] for wanted in (True, False))
-        for text in good[:1]:
+        good = [text for text, ok in four if ok]
+        bad = [text for text, ok in four if not ok]
+        for text in good[:1]:  # none where no answer was right
             easy += [(row["prompt"], [text, spoil(text, way, rng)], way) for way in WAYS]
             other = rng.choice(pool)
             if other != text:  # two problems may have the same answer, word for word
                 hard.append((row["prompt"], [text, other], "another problem's answer"))
         for best, worse in zip(good, bad):
             hard.append((row["prompt"], [best, worse], "a wrong answer"))
-            worst = spoil(best, rng.choice(WAYS[:3]), rng)  # these have no number at all
+            worst = spoil(best, rng.choice(WAYS[:3]), rng)  # these reach no result
             rankings.append((row["prompt"], [best, worse, worst], "three"))
     return easy, hard, rankings
 

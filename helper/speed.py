@@ -40,6 +40,7 @@ def quick_sft_settings(rows_per_step: int = 8, most_rows: int = 8) -> dict:
         "gradient_accumulation_steps": rows_per_step // together,
         "bf16": bf16_is_fast(),
         "activation_checkpointing": False,
+        "pad_to_multiple_of": 16,  # few shapes: each new one has to be prepared
     }
 
 
