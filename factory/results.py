@@ -143,14 +143,14 @@ def real_sizes(sizes: dict, speed: dict) -> str:
         memory = f"{row['predicted_mb'] / 1000:.1f} GB | {row['measured_mb'] / 1000:.1f} GB"
         lines.append(f"| {row['model']} | {row['method'].upper()} | {memory} | {row['step_seconds']:.0f} |")
     threads = sorted({row["threads"] for row in sizes["rows"]})
-    words = f"Threads of the processor used: {' and '.join(map(str, threads))}."
+    words = f"Threads of the processor used for the table: {' and '.join(map(str, threads))}."
     if "sft" in speed:
         sft = speed["sft"]
         words += (
-            f" {sft['rows']} rows of SFT on {speed['sft']['shape']} in the reference course's settings took "
+            f" {sft['rows']} rows of SFT on {sft['shape']} in the reference course's settings took "
             f"{sft['theirs']['seconds']:.0f} s, with `quick_sft_settings`, `quick_log_probs` and `keep_freed_memory` "
             f"{sft['ours']['seconds']:.0f} s ({sft['time_share']:.2f} of it), with the loss of every step within "
-            f"{100 * sft['largest_loss_difference']:.1f}%."
+            f"{100 * sft['largest_loss_difference']:.2g}%."
         )
     if "generation" in speed:
         made = speed["generation"]
