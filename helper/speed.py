@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import torch
 
+from helper.algorithms.responses import PAD_TO
 from helper.models import bf16_is_fast
 
 TILE_BYTES = 2**25  # of float32 logits at a time: few enough for the allocator to use the same memory again
@@ -40,7 +41,7 @@ def quick_sft_settings(rows_per_step: int = 8, most_rows: int = 8) -> dict:
         "gradient_accumulation_steps": rows_per_step // together,
         "bf16": bf16_is_fast(),
         "activation_checkpointing": False,
-        "pad_to_multiple_of": 16,  # few shapes: each new one has to be prepared
+        "pad_to_multiple_of": PAD_TO,
     }
 
 
