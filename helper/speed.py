@@ -21,6 +21,7 @@ from helper.algorithms.responses import PAD_TO
 from helper.models import bf16_is_fast
 
 TILE_BYTES = 2**25  # of float32 logits at a time: few enough for the allocator to use the same memory again
+KEPT_BYTES = 2**28  # of logits kept for the way back: 2,700 tokens of 49,152 words in bf16
 
 
 def quick_sft_settings(rows_per_step: int = 8, most_rows: int = 8) -> dict:
@@ -91,14 +92,15 @@ def quick_log_probs() -> Iterator[None]:
 
 
 class LogProbs(torch.autograd.Function):
-    """log p(target) of each token, from hidden states and the vocabulary's matrix, without keeping the logits.
+    """log p(target) of each token, from hidden states and the vocabulary's matrix.
 
     hidden (N, H), weight (V, H), targets (N,) -> log-probabilities (N,) in nats, entropies (N,) in nats (logged, no
     gradient through them), whether the target is the likeliest word (N,).
 
-    A tile of tokens at a time, each with the whole vocabulary; on the way back its logits are computed again. With
-    z = hidden @ weight.T / temperature and p = softmax(z), d log p_target / d z_j = 1[j = target] - p_j. Matrices are
-    multiplied in autocast's precision where autocast is on, as in every other layer; softmax and sums are float32.
+    With z = hidden @ weight.T / temperature and p = softmax(z), d log p_target / d z_j = 1[j = target] - p_j. Matrices
+    are multiplied in autocast's precision where autocast is on, as in every other layer; softmax and sums are float32, a
+    tile of tokens at a time. For the way back the products z are kept as they are (in bf16 N x V x 2 bytes) up to
+    KEPT_BYTES; beyond that they are computed again, a block of tokens at a time.
     """
 
     @staticmethod
@@ -107,21 +109,25 @@ class LogProbs(torch.autograd.Function):
         matrix, states, count = weight.to(dtype), hidden.to(dtype), len(hidden)
         chosen, total = torch.empty(count), torch.empty(count)
         entropy, best = torch.zeros(count), torch.empty(count, dtype=torch.bool)
-        for part in _tiles(count, len(weight)):
-            z = torch.mm(states[part], matrix.t()).float()
-            z = z.div_(temperature) if temperature != 1 else z
-            chosen[part] = z.gather(1, targets[part, None])[:, 0]
-            top, place = z.max(-1)
-            best[part] = place == targets[part]
-            if with_entropy:
-                p = (z - top[:, None]).exp_()
-                sums = p.sum(-1)
-                total[part] = top + sums.log()
-                entropy[part] = total[part] - p.mul_(z).sum(-1) / sums
-            else:
-                total[part] = top + z.sub_(top[:, None]).exp_().sum(-1).log()
+        blocks = _parts(count, len(weight) * matrix.element_size(), KEPT_BYTES)
+        for block in blocks:
+            products = torch.mm(states[block], matrix.t())
+            for part in _parts(len(products), len(weight) * 4, TILE_BYTES):
+                at = slice(block.start + part.start, block.start + part.stop)
+                z = _scaled(products[part], temperature)
+                chosen[at] = z.gather(1, targets[at, None])[:, 0]
+                top, place = z.max(-1)
+                best[at] = place == targets[at]
+                if with_entropy:
+                    p = (z - top[:, None]).exp_()
+                    sums = p.sum(-1)
+                    total[at] = top + sums.log()
+                    entropy[at] = total[at] - p.mul_(z).sum(-1) / sums
+                else:
+                    total[at] = top + z.sub_(top[:, None]).exp_().sum(-1).log()
         ctx.save_for_backward(hidden, weight, targets, total)
-        ctx.dtype, ctx.temperature = dtype, temperature
+        ctx.dtype, ctx.temperature, ctx.blocks = dtype, temperature, blocks
+        ctx.products = products if len(blocks) == 1 and any(ctx.needs_input_grad) else None
         ctx.mark_non_differentiable(entropy, best)
         return chosen - total, entropy, best
 
@@ -130,25 +136,31 @@ class LogProbs(torch.autograd.Function):
         hidden, weight, targets, total = ctx.saved_tensors
         matrix, states = weight.to(ctx.dtype), hidden.to(ctx.dtype)
         to_hidden = torch.empty(hidden.shape, dtype=ctx.dtype)
-        to_weight = torch.zeros_like(weight, dtype=torch.float32)
+        to_weight = None
         scale = grad.float() / ctx.temperature
-        for part in _tiles(len(hidden), len(weight)):
-            z = torch.mm(states[part], matrix.t()).float()
-            z = z.div_(ctx.temperature) if ctx.temperature != 1 else z
-            slope = z.sub_(total[part, None]).exp_().mul_(-scale[part, None])
-            slope.scatter_add_(1, targets[part, None], scale[part, None])
-            slope = slope.to(ctx.dtype)
-            torch.mm(slope, matrix, out=to_hidden[part])
-            # Each tile's product is rounded to ctx.dtype and added in float32, as a step's small batches are.
-            if ctx.dtype == torch.float32:
-                to_weight.addmm_(slope.t(), states[part])
-            else:
-                to_weight += torch.mm(slope.t(), states[part])
-        return to_hidden.to(hidden.dtype), to_weight.to(weight.dtype), None, None, None
+        kept, ctx.products = ctx.products, None  # written over below: a second way back computes them again
+        for block in ctx.blocks:
+            slopes = torch.mm(states[block], matrix.t()) if kept is None else kept
+            for part in _parts(len(slopes), len(weight) * 4, TILE_BYTES):
+                at = slice(block.start + part.start, block.start + part.stop)
+                p = _scaled(slopes[part], ctx.temperature).sub_(total[at, None]).exp_()
+                slopes[part] = p.mul_(-scale[at, None]).scatter_add_(1, targets[at, None], scale[at, None])
+            torch.mm(slopes, matrix, out=to_hidden[block])
+            if ctx.needs_input_grad[1]:
+                # Each block's product is rounded to ctx.dtype and added in float32, as a step's small batches are.
+                product = torch.mm(slopes.t(), states[block]).float()
+                to_weight = product if to_weight is None else to_weight.add_(product)
+        return to_hidden.to(hidden.dtype), to_weight if to_weight is None else to_weight.to(weight.dtype), None, None, None
 
 
-def _tiles(count: int, width: int) -> Iterator[slice]:
-    """Slices of `count` tokens, each with at most TILE_BYTES of float32 logits, of like size."""
-    most = max(1, TILE_BYTES // (4 * width))
+def _scaled(products, temperature: float) -> torch.Tensor:
+    """A float32 copy of the products, divided by the temperature."""
+    z = products.to(torch.float32, copy=True)
+    return z.div_(temperature) if temperature != 1 else z
+
+
+def _parts(count: int, bytes_each: int, most_bytes: int) -> list[slice]:
+    """Slices of `count` tokens, each of at most `most_bytes`, of like size."""
+    most = max(1, most_bytes // bytes_each)
     size = math.ceil(count / math.ceil(count / most)) if count else 1
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)] or [slice(0, 0)]

@@ -31,13 +31,27 @@ def numbers(function, outputs=("log_probs", "entropy", "is_top1"), temperature=1
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("tile_bytes", [2**25, 4 * 101 * 5])  # all tokens at once; five at a time
-def test_log_probabilities_and_gradients_are_trls(temperature, tile_bytes, monkeypatch):
+@pytest.mark.parametrize("kept_bytes", [2**28, 4 * 101 * 12])  # kept for the way back; computed again, twelve at a time
+def test_log_probabilities_and_gradients_are_trls(temperature, tile_bytes, kept_bytes, monkeypatch):
     monkeypatch.setattr(speed, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(speed, "KEPT_BYTES", kept_bytes)
     theirs = numbers(utils._ChunkedLogProbFunction.apply, temperature=temperature)
     with quick_log_probs():
         ours = numbers(utils._ChunkedLogProbFunction.apply, temperature=temperature)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_way_back_can_be_gone_twice_and_a_frozen_matrix_gets_no_gradient():
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(5, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    loss = LogProbs.apply(hidden, weight, torch.randint(0, 7, (5,)), 1.0, False)[0].sum()
+    first = torch.autograd.grad(loss, (hidden, weight), retain_graph=True)
+    for a, b in zip(first, torch.autograd.grad(loss, (hidden, weight)), strict=True):
+        torch.testing.assert_close(a, b)
+    frozen = weight.detach()
+    LogProbs.apply(hidden, frozen, torch.randint(0, 7, (5,)), 1.0, False)[0].sum().backward()
+    assert hidden.grad.abs().sum() > 0 and frozen.grad is None
 
 
 def test_a_wrong_gradient_would_be_noticed():
