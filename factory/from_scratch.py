@@ -46,10 +46,10 @@ WARM_UP = {"steps": 120, "learning_rate": 5e-4, "batch_size": 8}
 WARM_UP_PROBLEMS = 900
 KEPT_ROWS = 250  # of the SFT data, so that the warm-up does not cost the other skills
 GRPO = {
-    "steps": 45, "learning_rate": 3e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
+    "steps": 56, "learning_rate": 2e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
     "temperature": 1.0, "advantage": partial(group_advantages, scale="none"), "loss_type": "dr_grpo",
 }  # fmt: skip
-SHORT = 25  # steps of a run with one thing changed
+SHORT = 30  # steps of a run with one thing changed
 
 
 def batch_mean_advantages(rewards, group_size):
