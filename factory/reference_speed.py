@@ -6,7 +6,8 @@
         (batch 1 × 8, one epoch, lr 8e-5, float32, gradient checkpointing off), and `quick_sft_settings` with
         `quick_log_probs` and `keep_freed_memory`. The same rows in the same steps.
 
-Both on a random model of SmolLM2-135M's shape. Each side of `sft` is a process of its own. Writes
+Both on a random model of SmolLM2-135M's shape. Each side of `sft` is a process of its own, and they take turns, a step
+each: what else runs on the machine then slows both alike, and neither waits while it is timed. Writes
 `data/recorded/reference_speed.json`; the part that is not asked for stays. Its settings: lesson 3 of "Post-training of
 LLMs" (DeepLearning.AI), which turns gradient checkpointing off; TRL 1.16's own default is on, which is slower still.
 Left out on purpose: the times on a GPU.
@@ -17,10 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import torch
@@ -114,21 +115,31 @@ def record_generation() -> dict:
     }  # fmt: skip
 
 
-class Steps(TrainerCallback):
-    """The time at which each optimiser step ended, the start first."""
+class Turns(TrainerCallback):
+    """Takes turns with the other side: the seconds of each optimiser step, without the time that it waited."""
 
-    def __init__(self):
-        self.times: list[float] = []
+    def __init__(self, mine, others):
+        self.mine, self.others = mine, others
+        self.seconds: list[float] = []
+        self.mine.acquire()
+
+    def pass_on(self):
+        """Let the other side make its step, and go on when it has."""
+        self.others.release()
+        self.mine.acquire()
+        self.begun = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.times.append(time.perf_counter())
+        self.pass_on()  # the other side loads its model
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.times.append(time.perf_counter())
+        self.seconds.append(time.perf_counter() - self.begun)
+        self.pass_on()
 
 
-def sft_side(side: str, rows: int) -> dict:
-    """Train one way, and say what it took. Runs in a process of its own."""
+def sft_side(side: str, rows: int, answer: Connection, mine, others) -> None:
+    """Train one way in turns with the other, and send what it took. Runs in a process of its own."""
+    turns = Turns(mine, others)
     ours = side == "ours"
     kept = ours and keep_freed_memory()
     model, tokenizer = load("eager" if ours else "sdpa")
@@ -139,29 +150,37 @@ def sft_side(side: str, rows: int) -> dict:
             model=model, processing_class=tokenizer, train_dataset=conversations(tokenizer, rows),
             args=SFTConfig(output_dir=str(RUNS / "trained"), **SETTINGS | way),
         )  # fmt: skip
-        steps = Steps()
-        trainer.add_callback(steps)
+        trainer.add_callback(turns)
         trainer.train()
-    seconds = [after - before for before, after in zip(steps.times, steps.times[1:])]
+    others.release()
     log = [row for row in trainer.state.log_history if "loss" in row]
-    return {
+    answer.send({
         "settings": SETTINGS | way, "keep_freed_memory": kept, "quick_log_probs": ours,
         "attention": model.config._attn_implementation, "rows": rows, "tokens": int(log[-1]["num_tokens"]),
-        "seconds": round(steps.times[-1] - steps.times[0], 1), "step_seconds": [round(value, 2) for value in seconds],
+        "seconds": round(sum(turns.seconds), 1), "step_seconds": [round(value, 2) for value in turns.seconds],
         "loss": [round(row["loss"], 4) for row in log], "grad_norm": [round(float(row["grad_norm"]), 4) for row in log],
         "peak_mb": round(1024 * status_kb("self", "VmHWM") / 1e6), "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def record_sft(rows: int) -> dict:
-    """Both ways, one after the other, and how they compare."""
-    sides = {}
-    for side in ("theirs", "ours"):
-        command = [sys.executable, "-m", "factory.reference_speed", "--side", side, "--rows", str(rows)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{side} failed:\n{done.stderr[-3000:]}")
-        sides[side] = json.loads(done.stdout.splitlines()[-1])
+    """Both ways, a step each in turns, and how they compare."""
+    spawn = multiprocessing.get_context("spawn")
+    turns = [spawn.Semaphore(1), spawn.Semaphore(0)]
+    answers, sides = {}, {}
+    for place, side in enumerate(("theirs", "ours")):
+        answer, end = spawn.Pipe(duplex=False)
+        answers[answer] = side
+        # A daemon: if one side fails, the other is stopped with this process.
+        spawn.Process(target=sft_side, args=(side, rows, end, turns[place], turns[1 - place]), daemon=True).start()
+        end.close()  # here, so that recv raises EOFError if the process dies
+    while answers:
+        answer = wait(list(answers))[0]
+        side = answers.pop(answer)
+        try:
+            sides[side] = answer.recv()
+        except EOFError:
+            raise RuntimeError(f"{side} failed: its error is above.") from None
         print(side, sides[side], flush=True)
     return {
         "command": "python -m factory.reference_speed --only sft" + (f" --rows {rows}" if rows != ROWS else ""),
@@ -170,28 +189,28 @@ def record_sft(rows: int) -> dict:
 
 
 def compare_sides(theirs: dict, ours: dict) -> dict:
-    """Share of the time, and the largest difference of a step's loss as a share of it; ValueError for unlike work."""
+    """Share of the time in all and in the middle step, and the largest difference of a step's loss as a share of it.
+
+    ValueError for unlike work.
+    """
     if theirs["tokens"] != ours["tokens"] or len(theirs["loss"]) != len(ours["loss"]):
         raise ValueError("The two runs did not see the same tokens in as many steps, so they cannot be compared.")
+    shares = [b / a for a, b in zip(theirs["step_seconds"], ours["step_seconds"])]
     apart = [abs(b - a) / a for a, b in zip(theirs["loss"], ours["loss"])]
     return {
         "time_share": round(ours["seconds"] / theirs["seconds"], 3),
-        "median_step_share": round(statistics.median(ours["step_seconds"]) / statistics.median(theirs["step_seconds"]), 3),
+        "median_step_share": round(statistics.median(shares), 3),
         "largest_loss_difference": round(max(apart), 5),
     }
 
 
 def main() -> None:
-    """The command line; --side is for the processes it starts."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("generation", "sft"))
     parser.add_argument("--rows", type=int, default=ROWS, help="of sft; fewer for a trial")
     parser.add_argument("--to", type=Path, default=RECORD, help="the file to write")
-    parser.add_argument("--side", choices=("theirs", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.side:
-        print(json.dumps(sft_side(options.side, options.rows)))
-        return
     made = json.loads(options.to.read_text()) if options.to.exists() else {}
     for name, run in (("generation", record_generation), ("sft", lambda: record_sft(options.rows))):
         if options.only in (None, name):
