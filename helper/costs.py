@@ -55,6 +55,7 @@ def training_cost(
     lora_rank: int = 0,
     lora_targets: tuple[str, ...] = LORA_TARGETS,
     libraries: int | None = None,
+    device: str | torch.device | None = None,
 ) -> Cost:
     """Predict the most memory that a run of TRL's trainer with AdamW takes, and when.
 
@@ -63,8 +64,9 @@ def training_cost(
     how many of them are generated (None: half). `dtype`: the weights'; `bf16`: autocast over float32 weights. `beta`:
     above 0 a reference model is kept (None: TRL's defaults, 0.1 for DPO and 0 for GRPO), unless
     `precompute_reference` (DPO) or LoRA does without one. `steps` 1: the moments come after the activations are gone.
-    `libraries`: bytes that Python and its packages take (None: on a CPU what this process takes now, without the
-    model's weights; on a GPU 0, since PyTorch does not count them).
+    `libraries`: bytes taken by all else, Python and its packages (None: what is taken now, without the model's weights:
+    on a CPU by this process, on a GPU by PyTorch's other tensors there). `device`: where it will run (None: where the
+    model is; for a config, the GPU where PyTorch sees one).
 
     With P parameters of which T are trained, and s bytes a weight:
     weights s·P; gradients s·T; AdamW's two moments 2·s·T (arXiv 1711.05101: as many numbers as weights, each; of the
@@ -73,6 +75,7 @@ def training_cost(
     The peak is the largest of three moments: when the backward pass begins, when it has ended (tied weights get two
     gradients, which are added), and while GRPO generates. Raises ValueError for settings that do not go together.
     """
+    device = _device(model, device)
     settings = {name: value for name, value in locals().items() if name != "model"} | {"model": model}
     config = _config(model)
     _check(settings, config)
@@ -94,7 +97,7 @@ def training_cost(
         "last layer": last_layer_bytes(config, rows, length, "bfloat16" if bf16 else dtype, not lora_rank),
         "key-value cache": cache_bytes(config, together, length, dtype) if method == "grpo" else 0,
         "sampling": 3 * 4 * together * config.vocab_size if generated else 0,  # logits, probabilities and a draw's copy
-        "libraries": libraries if libraries is not None else _libraries(model),
+        "libraries": libraries if libraries is not None else _libraries(model, device),
     }
     always = parts["weights"] + parts["reference model"] + parts["libraries"]
     later = parts["optimiser"] if steps > 1 else 0
@@ -132,18 +135,30 @@ def _check(settings: dict, config) -> None:
         raise ValueError("GRPO writes new answers in each step: their reference log-probabilities cannot be precomputed.")
 
 
-def _libraries(model) -> int:
-    """Bytes of this process, without the weights of the model given; 0 on a GPU."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+def _device(model, device=None) -> torch.device:
+    if device is None and hasattr(model, "parameters"):
+        device = next(model.parameters()).device
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _libraries(model, device: torch.device) -> int:
+    """Bytes held on `device` now, without the weights of the model given."""
+    loaded = model.parameters() if hasattr(model, "parameters") else ()
+    return max(0, _held(device) - sum(p.numel() * p.element_size() for p in loaded if p.device.type == device.type))
+
+
+def _held(device: torch.device) -> int:
+    """Bytes held now: on CUDA by PyTorch's tensors, on a CPU by this process (0: unknown, and on Apple's GPU)."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
         return 0
     try:
         import psutil
 
-        used = psutil.Process().memory_info().rss
+        return psutil.Process().memory_info().rss
     except (ImportError, OSError):
         return 0
-    loaded = model.parameters() if hasattr(model, "parameters") else ()
-    return max(0, used - sum(p.numel() * p.element_size() for p in loaded if p.device.type == "cpu"))
 
 
 def _shape(config) -> tuple[int, int, int, int, int]:
@@ -263,24 +278,30 @@ def last_layer_bytes(config, rows: int, length: int, compute: str = "float32", t
     return int(tile * (BYTES[compute] + 4 * TILE_COPIES)) + hidden + (4 * config.vocab_size * config.hidden_size * trained)
 
 
-def available_memory() -> int:
-    """Bytes free now: of the GPU where one is there, else of this machine (0: unknown)."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
+def available_memory(device: str | torch.device = "cpu") -> int:
+    """Bytes of `device` that this process has or can get: what is free now, and what it holds already (0: unknown).
+
+    On CUDA that is the free memory and all that PyTorch has reserved, of which much may be empty.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     from helper.environment import memory_gb  # late: that module has to run by itself, too
 
-    return int(memory_gb()[1] * 1e9)
+    free = int(memory_gb()[1] * 1e9)
+    return free + _held(device) if free else 0
 
 
 def what_fits(cost: Cost, available: int | None = None) -> list[dict]:
-    """Whether the run fits into `available` bytes (None: what is free now), and what changes would make of it.
+    """Whether the run fits into `available` bytes, and what changes would make of it.
 
     A row each, in the order in which to try them: {"change", "peak", "fits", "price"}. First the run as it is. Each
-    change is added to those before it, and predicted anew; one that saves nothing is left out. Memory this process
-    already holds counts in the peak, so it counts as available too.
+    change is added to those before it, and predicted anew; one that saves nothing is left out. `available` None: all that
+    this process can get on the cost's device (`available_memory`), with what it already holds, since the peak counts
+    that too.
     """
     if available is None:
-        available = available_memory() + (cost.parts["libraries"] if not torch.cuda.is_available() else 0)
+        available = available_memory(cost.settings["device"])
     elif isinstance(available, bool) or not available > 0:
         raise ValueError(f"available={available}: give the free memory in bytes.")
     settings, rows = dict(cost.settings), [_fit("as it is", cost.peak, available, "")]
@@ -330,9 +351,9 @@ def estimate_time(
     The first two steps are left out: they allocate, and set kernels up. The guess is the median of the others times
     `steps`; the interval goes from the second fastest to the second slowest of them, which for eight steps alike in
     distribution holds the true median in 93% of cases (order statistics: 1 - 2·9/2^8). The model is trained by it: give
-    a trainer of its own, and load the model again afterwards. Raises ValueError for a probe below 5 steps.
+    a trainer of its own, with a copy of the model. Raises ValueError for a probe below 5 steps.
     """
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     if isinstance(probe, bool) or not isinstance(probe, int) or probe < 5:
         raise ValueError(f"probe={probe!r:.40}: two steps to warm up and three to measure are the least, so give 5 or more.")
@@ -348,6 +369,7 @@ def estimate_time(
             control.should_training_stop = control.should_training_stop or len(ends) > probe
 
     ticks = Ticks()
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ticks)
     try:
         trainer.train()

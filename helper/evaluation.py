@@ -3,7 +3,7 @@
 All intervals are 95%. Shares of right answers use Wilson's interval; differences on the same questions use
 Newcombe's paired interval, which keeps the pairing. Values that are not right/wrong (pass@8) use the normal
 approximation for a mean. Answers before and after stand side by side, with the words that changed marked.
-Left out on purpose: judges (lesson 10), significance stars, corrections for many comparisons.
+Left out on purpose: models as judges, significance stars, corrections for many comparisons.
 """
 
 import difflib
@@ -295,7 +295,7 @@ def save_scoreboard(
     """
     record = {
         "lesson": lesson, "seed": seed, "device": str(device),
-        "train_seconds": round(float(train_seconds), 1), "peak_memory_mb": round(peak_memory_mb()),
+        "train_seconds": round(float(train_seconds), 1), "peak_memory_mb": round(peak_memory_mb(device)),
         "metrics": scoreboard.to_dict("records"),
     }  # fmt: skip
     path = output_folder() / f"{lesson}.json"
@@ -325,10 +325,10 @@ def _save_model(folder: Path, model, tokenizer) -> None:
     os.replace(unfinished, folder)
 
 
-def peak_memory_mb() -> float:
-    """The most memory used so far, in MB: the GPU's when one is in use, else this process's (on Windows: 0)."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 1e6
+def peak_memory_mb(device: str | torch.device = "cpu") -> float:
+    """The most memory used so far, in MB: by tensors on a CUDA `device`, else by this process (on Windows: 0)."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
     try:
         import resource
     except ImportError:  # on Windows

@@ -4,13 +4,14 @@ One small decoding loop for all of it, greedy or sampled. A row that has ended l
 answer does not make the others wait. In float32 a text is the same alone and in a batch; large models generate in
 bf16 where the processor is fast at it (`quick_weights`), and there close choices may fall differently.
 Left out on purpose: beam search, top-k and top-p, repetition penalties (also those a Hub model ships with),
-speculative decoding, vLLM (lesson 10).
+speculative decoding, vLLM (TRL's GRPOTrainer can use it: lesson 04).
 """
 
 import contextlib
 import copy
 import math
 import numbers
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import MethodType
 
@@ -22,6 +23,7 @@ from helper.validation import ROLES, lone_surrogate
 
 LARGE = 50_000_000  # parameters from which reading the weights, not computing, takes most of a token's time
 SHORT = 8  # new tokens below which copying the weights does not pay
+CACHE_BYTES = 2e9  # of keys and values at most: a batch of a large model and long texts has fewer rows
 
 
 def generate_responses(
@@ -41,7 +43,7 @@ def generate_responses(
 
     `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead
     of the two messages. `temperature` 0 is greedy. `num_samples` > 1 gives a list of that many answers for
-    each question; it needs a temperature. `batch_size` counts rows generated together. Only the new text is
+    each question; it needs a temperature. `batch_size`: the most rows generated together. Only the new text is
     returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a number, a prompt too long).
     """
     if not hasattr(tokenizer, "apply_chat_template"):
@@ -195,11 +197,12 @@ def generate_tokens(
 ) -> list[list[int]]:
     """Continue each list of token ids; the new ids, in the order of `prompts`, with the end token if `keep_end`.
 
-    Rows of like length share a batch, so that little is padded. Ends at the end token or the template's end
-    of turn.
+    Rows of like length share a batch, so that little is padded; `batch_size` at most, and fewer where their keys and
+    values would take more than CACHE_BYTES. Ends at the end token or the template's end of turn.
     """
     _check_options(max_new_tokens, batch_size, temperature)
     max_new_tokens = _fitting(model, prompts, max_new_tokens)
+    batch_size = min(batch_size, _most_rows(model, max(map(len, prompts), default=0) + max_new_tokens))
     stop_ids = stop_token_ids(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     new: list[list[int]] = [[] for _ in prompts]
@@ -216,6 +219,18 @@ def generate_tokens(
     finally:
         model.train(training)
     return new
+
+
+def _most_rows(model, length: int) -> int:
+    """How many rows of `length` tokens have keys and values of CACHE_BYTES together."""
+    from helper.costs import cache_bytes
+
+    dtype = "float32" if model.dtype == torch.float32 else "bfloat16"
+    try:
+        row = cache_bytes(model.config.get_text_config(), 1, max(1, length), dtype)
+    except AttributeError:  # another family, whose config has other names
+        return sys.maxsize
+    return max(1, int(CACHE_BYTES // row))
 
 
 @contextlib.contextmanager

@@ -349,7 +349,7 @@ ALARMS = (
 
 def _not_finite(what: str, value: float, step: int) -> str:
     return (
-        f"Training stopped in step {step}: the {what} is {value}. The weights are as the step before left them. Try a "
+        f"Training stopped in step {step}: the {what} is {value}. The weights are as the last whole update left them. Try a "
         "smaller learning_rate, more warmup_steps, max_grad_norm=1.0 or bf16=False, and look for a nan or inf in what "
         "you compute yourself."
     )

@@ -3,7 +3,7 @@
 The charts are drawn between two steps, while training waits, so they are drawn seldom: at most once in two
 seconds, and only as long as drawing stays within 3% of the time that has passed. Dotted lines show where the
 alarms of `helper.guards` would sound, and what a coin or a constant would reach.
-Left out on purpose: experiment trackers (lesson 10), and charts outside a notebook, where it stays one line.
+Left out on purpose: experiment trackers, and charts outside a notebook, where it stays one line.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 A name is one of ours ("sprout-base"), a folder, or a name on the Hugging Face Hub.
 Left out on purpose: pickled weights, code shipped with a model (`trust_remote_code`), quantisation,
-several GPUs. See lesson 10 for larger machines.
+several GPUs: of those a machine has, one is used, since TRL's trainers refuse more in one process.
 """
 
 import difflib
@@ -17,6 +17,8 @@ import huggingface_hub
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # read when PyTorch first asks for a GPU; yours goes before it
 
 SHIPPED_MODELS = ("sprout-base", "sprout-instruct", "sprout-dpo", "sprout-grpo")
 

@@ -2,15 +2,21 @@
 
     python tests/run_hub_lessons.py               lessons 01 to 06, each with the model in LESSONS
     python tests/run_hub_lessons.py 03 04 --model Qwen/Qwen3-0.6B-Base --to FOLDER
+    python tests/run_hub_lessons.py --as-gpu      with USE_GPU = True, whose branches then run on this CPU
 
 The stand-ins have more than ten million parameters, so the lessons treat them as real models, and random weights. Before
 they are served, those that a lesson trains from are taught for a minute to say their family's name and to answer some
 problems in a box, half of them wrongly: without that there would be no pairs and no reward. They learn nothing worth a
 score; the asserts under "Did it learn?" may fail, every other error counts. Not collected by pytest.
+
+With --as-gpu the CPU stands for the GPU: each training is cut to the steps of a real model on a CPU, and a tensor that
+reaches numpy, pandas or matplotlib from a cell without `.cpu()` or `.tolist()` is an error, as it would be on a GPU.
+That says nothing of memory, of speed, or of kernels that only a GPU has.
 """
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -44,6 +50,36 @@ REPORT = (  # runs behind a lesson's last cell: how far each of its trainings we
     "print({name: int(value.table()['step'].max()) for name, value in globals().copy().items()\n"
     "       if isinstance(value, LiveLog) and not name.startswith('_') and len(value.table())})"
 )
+AS_GPU = """
+import sys, torch, helper, helper.models
+helper.models.choose_device = lambda use_gpu=False: torch.device("cpu")
+to_cpu, to_array, to_numpy = torch.Tensor.cpu, torch.Tensor.__array__, torch.Tensor.numpy
+
+def brought(tensor, *args, **kwargs):
+    copy = to_cpu(tensor, *args, **kwargs).detach().clone()
+    copy.on_cpu = True
+    return copy
+
+def check(tensor):
+    frame = sys._getframe(2)
+    while "/site-packages/torch/" in frame.f_code.co_filename:
+        frame = frame.f_back
+    name = frame.f_code.co_filename
+    ours = "/site-packages/" not in name or any(library in name for library in ("/pandas/", "/matplotlib/", "/numpy/"))
+    if ours and not getattr(tensor, "on_cpu", False):
+        raise TypeError(f"{name}: can't convert a GPU's tensor to numpy, use .cpu() or .tolist()")
+
+def array(tensor, *args, **kwargs):
+    check(tensor)
+    return to_array(tensor, *args, **kwargs)
+
+def numpy(tensor, *args, **kwargs):
+    check(tensor)
+    return to_numpy(tensor, *args, **kwargs)
+
+torch.Tensor.cpu, torch.Tensor.__array__, torch.Tensor.numpy = brought, array, numpy
+"""
+LONG = re.compile(r"(5 if FEW else )(?:\d+ if USE_GPU else )?\d+")  # steps of a training
 
 
 def teach(folder: Path, name: str, steps: int) -> None:
@@ -95,9 +131,14 @@ def judged_cells(notebook) -> list:
     return found
 
 
-def prepare(path: Path, folder: Path) -> Path:
+def prepare(path: Path, folder: Path, as_gpu: bool = False) -> Path:
     """A copy of a lesson that goes on behind a failed "Did it learn?" and reports its steps at the end."""
     notebook = nbformat.read(path, as_version=4)
+    if as_gpu:
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.source = LONG.sub(r"\g<1>5", cell.source)
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(AS_GPU, id="as-gpu"))
     for cell in judged_cells(notebook):
         cell.metadata.setdefault("tags", []).append("raises-exception")  # nbclient goes on behind it
     notebook.cells.append(nbformat.v4.new_code_cell(REPORT, id="steps-trained"))
@@ -116,13 +157,14 @@ def outcome(notebook) -> tuple[str, list[str]]:
     return "".join(texts).strip() or "not reached", faults
 
 
-def run_lesson(path: Path, model: str, dataset: str | None, to: Path) -> list[str]:
+def run_lesson(path: Path, model: str, dataset: str | None, to: Path, as_gpu: bool = False) -> list[str]:
     """Run one lesson against the Hub at HF_ENDPOINT; print how it went, return what was wrong."""
     settings = {"MODEL_NAME": model} | ({"DATASET_NAME": dataset} if dataset else {})
+    settings |= {"USE_GPU": True} if as_gpu else {}
     start, faults = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            run_lessons.run(prepare(path, Path(folder)), settings, to / path.name)
+            run_lessons.run(prepare(path, Path(folder), as_gpu), settings, to / path.name)
         except run_lessons.LessonFailed as error:
             faults = [str(error)]
     notebook = nbformat.read(to / path.name, as_version=4)
@@ -138,6 +180,7 @@ def run_lesson(path: Path, model: str, dataset: str | None, to: Path) -> list[st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lessons", nargs="*", default=list(LESSONS), help="such as 03 04; all when none is given")
+    parser.add_argument("--as-gpu", action="store_true", help="USE_GPU = True, with the CPU in the GPU's place")
     parser.add_argument("--model", help="another of the models, for all of these lessons")
     parser.add_argument("--to", type=Path, help="folder for the executed copies; a temporary one when none is given")
     parser.add_argument("--work", type=Path, help="folder for the repositories, used again when they are there")
@@ -165,7 +208,7 @@ def main() -> int:
         os.environ |= {"COURSE_OUTPUTS": str(work / "outputs"), "PYTHONPATH": str(stand_ins.ROOT)}
         for lesson, (model, dataset) in chosen.items():
             (path,) = options.notebooks.glob(f"{lesson}_*.ipynb")
-            faults += run_lesson(path, model, dataset, to)
+            faults += run_lesson(path, model, dataset, to, options.as_gpu)
     print(f"executed copies: {to}\n{len(faults)} failures" if faults else f"executed copies: {to}\nnothing failed")
     return bool(faults)
 

@@ -582,6 +582,10 @@ def check_token_rewards(functions):
     penalty = 0.3 * ((logps - ref) * mask).sum(1)
     assert not rewards.requires_grad
     assert torch.allclose(rewards.sum(1), scores - penalty)
+    for row, length in enumerate(mask.sum(1).int().tolist()):
+        expected = [-0.3 * (logps[row, t] - ref[row, t]).item() * (t < length) for t in range(6)]
+        expected[length - 1] += scores[row].item()
+        assert rewards[row].tolist() == pytest.approx(expected, abs=1e-12)  # each token pays for itself
     without = functions.token_rewards(scores, logps, ref, mask, beta=0.0)
     for row, length in enumerate(mask.sum(1).int().tolist()):
         expected = [0.0] * 6

@@ -16,18 +16,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_model as make_plain_model
 from kill_runs import length_reward, save_tiny_model, tiny_rows, tiny_trainer
 from transformers import AutoModelForCausalLM
 
 import helper.algorithms as algorithms
 from helper.algorithms import Run, ValueModel, sample_batch, train_grpo, train_ppo, training
 from helper.checkpoints import LOCK, TrainingStopped
+from helper.generation import stop_token_ids
 from helper.models import set_seed
 
 STEPS = 6
 TEMPERATURE, RATE = 0.7, 1e-3  # of the runs of one step
 ROWS = tiny_rows("grpo")[:7]
+
+
+def make_model(tokenizer):
+    """The tests' tiny model; every fourth token ends its text, so that responses differ in length."""
+    model = make_plain_model(tokenizer)
+    model.generation_config.eos_token_id = list(range(0, len(tokenizer), 4))
+    return model
 
 
 def at_call(number, what, then=length_reward):
@@ -209,8 +217,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tokenizer, tmp_path, whole, mo
 
 @pytest.mark.parametrize(
     "name, value",
-    [("learning_rate", 1e-4), ("steps", 8), ("seed", 1), ("advantage", algorithms.leave_one_out_advantages), ("beta", 0.1)],
-)
+    [("learning_rate", 1e-4), ("steps", 8), ("seed", 1), ("advantage", algorithms.leave_one_out_advantages), ("beta", 0.1),
+     ("advantage", partial(algorithms.group_advantages, scale="none")), ("reward_weights", (2.0,))],
+)  # fmt: skip
 def test_a_checkpoint_of_other_settings_is_refused(name, value, tokenizer, tmp_path):
     with pytest.raises(TrainingStopped):
         grpo(tokenizer, tmp_path, at_call(1, press_ctrl_c))
@@ -220,6 +229,49 @@ def test_a_checkpoint_of_other_settings_is_refused(name, value, tokenizer, tmp_p
         grpo(tokenizer, tmp_path, model=model, **{name: value})
     assert all(torch.equal(values, before[key]) for key, values in model.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_a_checkpoint_of_other_rows_is_refused(tokenizer, tmp_path, monkeypatch):
+    with pytest.raises(TrainingStopped):
+        grpo(tokenizer, tmp_path, at_call(1, press_ctrl_c))
+    monkeypatch.setitem(globals(), "ROWS", [{**ROWS[0], "truth": "another"}, *ROWS[1:]])
+    with pytest.raises(ValueError, match=r"other settings \(rows\)"):
+        grpo(tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kind, changes, message",
+    [
+        ("grpo", {"temperature": 0}, "temperature=0: give a number above 0"),
+        ("grpo", {"inner_updates": 0}, "inner_updates=0"),
+        ("grpo", {"kl_in_reward": True}, "give beta, its weight, above 0"),
+        ("grpo", {"reward_weights": [1.0, 2.0]}, "2 reward_weights for 1 reward functions"),
+        ("ppo", {"epochs": 0}, "epochs=0"),
+        ("ppo", {"sft_rows": [{"prompt": [{"role": "user", "content": "?"}]}]}, "Row 0 has no completion"),
+    ],
+)
+def test_settings_that_cannot_be_are_said_so(kind, changes, message, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        RUNS[kind](tokenizer, tmp_path, **changes)
+    assert not [path for path in tmp_path.iterdir() if path.name == "run.pt"]
+
+
+@pytest.mark.parametrize("rows, message", [([], "No rows"), ([*ROWS[:2]], "Row 0 has no completion")])
+def test_sft_rows_that_are_none_are_said_so(rows, message, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        algorithms.train_sft(make_model(tokenizer), tokenizer, rows, folder=tmp_path, steps=1, learning_rate=1e-3)
+
+
+def test_a_template_that_changes_the_prompt_is_said_so(tokenizer, tmp_path):
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    rows = [{"prompt": ROWS[0]["prompt"], "completion": [{"role": "assistant", "content": "yes"}]}]
+    with pytest.raises(ValueError, match="no place to cut"):
+        algorithms.train_sft(make_model(tokenizer), other, rows, folder=tmp_path, steps=1, learning_rate=1e-3)
+
+
+def test_a_large_seed_is_a_seed(tokenizer, tmp_path):
+    assert len(grpo(tokenizer, tmp_path, seed=123_456, steps=1)[1].table()) == 1
 
 
 def test_a_model_that_has_been_trained_is_refused(tokenizer, tmp_path):
@@ -286,7 +338,8 @@ def assert_same_step(ours: dict, theirs: dict, before: dict, close: float = 1e-4
     for name in before:
         moved = (theirs[name] - before[name]).abs().max().item()
         difference = (ours[name] - theirs[name]).abs().max().item()
-        assert difference <= close * moved + 1e-7, f"{name}: {difference:.2e} apart, moved by {moved:.2e}"
+        rounding = 2 * torch.finfo(torch.float32).eps * before[name].abs().max().item()
+        assert difference <= close * moved + max(rounding, 1e-7), f"{name}: {difference:.2e} apart, moved by {moved:.2e}"
     assert any(not torch.equal(ours[name], before[name]) for name in before)
 
 
@@ -321,11 +374,11 @@ def check_grpo_step(loops, tokenizer, folder, loss_type="grpo", beta=0.1, update
         assert live.table()["loss"].tolist() == pytest.approx([sum(found) / updates], rel=1e-3, abs=1e-6)
 
 
-def descend(model, loss: torch.Tensor) -> None:
+def descend(model, loss: torch.Tensor, rate: float = RATE) -> None:
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     with torch.no_grad():
         for weight, gradient in zip(model.parameters(), gradients):
-            weight -= RATE * gradient
+            weight -= rate * gradient
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
@@ -370,6 +423,158 @@ def value_model(model) -> ValueModel:
     return critic
 
 
+def check_ppo_run(loops, tokenizer, folder) -> None:
+    """Two steps of four updates each, far enough that both clips bite and that policy, old policy and reference differ."""
+    beta, gamma, lam, epsilon, value_clip, rates = 0.3, 0.9, 0.8, 0.1, 0.05, (3e-2, 5e-2)
+    by_hand = make_model(tokenizer)
+    critic, reference = value_model(copy.deepcopy(by_hand)), copy.deepcopy(by_hand)
+    before, found = weights_of(by_hand) | weights_of(critic), []
+    for step in (1, 2):
+        set_seed(step)
+        drawn = random.Random(f"0-{step}").sample(ROWS, 6)
+        batch = sample_batch(by_hand, tokenizer, drawn, [length_reward], 1, 6, TEMPERATURE)
+        with torch.no_grad():
+            old, ref = logps_of(by_hand, batch), logps_of(reference, batch)
+            values = critic(batch.ids, batch.attention_mask, batch.length)
+        rewards = algorithms.token_rewards(batch.rewards, old, ref, batch.mask, beta)
+        advantages, returns = algorithms.generalised_advantages(rewards, values, batch.mask, gamma, lam)
+        advantages, logged = algorithms.whiten(advantages, batch.mask), []
+        for part in [part for _ in range(2) for part in torch.randperm(6).split(3)]:
+            some = batch.rows(part)
+            logps, new = logps_of(by_hand, some), critic(some.ids, some.attention_mask, some.length)
+            loss = algorithms.ppo_policy_loss(logps, old[part], advantages[part], some.mask, epsilon)
+            error = algorithms.value_loss(new, values[part], returns[part], some.mask, value_clip)
+            outside = ((logps - old[part]).exp() - 1).abs()[some.mask > 0] > epsilon
+            logged.append((loss.item(), error.item(), outside.float().mean().item()))
+            descend(by_hand, loss, rates[0])
+            descend(critic, 0.5 * error, rates[1])
+        kl = (old - ref)[batch.mask > 0].mean().item()
+        found.append([*torch.tensor(logged).mean(0).tolist(), kl, explained_by_hand(rewards, values, batch.mask, gamma)])
+    model = make_model(tokenizer)
+    own = value_model(copy.deepcopy(model))
+    live = loops.train_ppo(
+        model, own, tokenizer, ROWS, [length_reward], folder=folder, steps=2, learning_rate=rates[0],
+        value_learning_rate=rates[1], max_new_tokens=6, responses_per_step=6, temperature=TEMPERATURE, beta=beta, lam=lam,
+        gamma=gamma, epsilon=epsilon, value_clip=value_clip, value_coefficient=0.5, epochs=2, micro_batch=3, charts=False,
+    )  # fmt: skip
+    assert_same_step(weights_of(model) | weights_of(own), weights_of(by_hand) | weights_of(critic), before, close=1e-3)
+    columns = ["loss", "value_loss", "clipped", "kl", "explained_variance"]
+    for row, expected in zip(live.table()[columns].values.tolist(), found, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert 0 < found[1][2] < 1 and abs(found[1][3]) > 1e-3  # some ratios were clipped, and the reference is another model
+
+
+def explained_by_hand(rewards, values, mask, gamma) -> float:
+    """1 - variance(what came - value) / variance(what came), what came being the discounted sum of rewards, by token."""
+    came, expected = [], []
+    for row in range(len(rewards)):
+        length = int(mask[row].sum())
+        for t in range(length):
+            came.append(sum(gamma ** (i - t) * rewards[row, i].item() for i in range(t, length)))
+            expected.append(values[row, t].item())
+    left = torch.tensor(came) - torch.tensor(expected)
+    return (1 - left.var() / torch.tensor(came).var()).item()
+
+
+def test_two_steps_of_ppo_are_those_by_hand(tokenizer, tmp_path, plain_steps):
+    check_ppo_run(training, tokenizer, tmp_path)
+
+
+def vowels_but_at_first(prompts, completions, **kwargs):
+    """The vowels of an answer; none are counted in those to the first prompt."""
+    counts = [float(sum(letter in "aeiou" for letter in completion[-1]["content"])) for completion in completions]
+    return [0.0 if prompt == prompts[0] else count for prompt, count in zip(prompts, counts)]
+
+
+def check_grpo_run(loops, tokenizer, folder) -> None:
+    """Two steps with what the other checks leave out: KL in the reward, dynamic sampling, clip-higher, weighted rewards."""
+    settings, rate, beta = {"epsilon": 0.01, "epsilon_high": 0.03}, 3e-2, 0.3
+    by_hand = make_model(tokenizer)
+    reference, before, found = copy.deepcopy(by_hand), weights_of(by_hand), []
+    for step in (1, 2):
+        set_seed(step)
+        drawn = random.Random(f"0-{step}").sample(ROWS, 6)
+        batch = sample_batch(by_hand, tokenizer, drawn, [equal_at_first, vowels_but_at_first], 4, 6, TEMPERATURE, [0.5, 2.0])
+        groups = [list(range(i, i + 4)) for i in range(0, 24, 4)]
+        spread = [group for group in groups if len({round(batch.rewards[i].item(), 4) for i in group}) > 1]
+        reward, batch = batch.rewards.mean().item(), batch.rows(torch.tensor(spread[:2]).flatten())
+        assert spread[0] != groups[0] and len(spread) > 2 and len(batch.ids) == 8
+        with torch.no_grad():
+            old, ref = logps_of(by_hand, batch), logps_of(reference, batch)
+        penalised = batch.rewards - beta * torch.stack([(o - r)[m > 0].sum() for o, r, m in zip(old, ref, batch.mask)])
+        advantages, losses = algorithms.group_advantages(penalised, 4), []
+        for _ in range(2):
+            logps = logps_of(by_hand, batch)
+            loss = algorithms.grpo_loss(logps, old, advantages, batch.mask, loss_type="dapo", **settings)
+            descend(by_hand, loss, rate)
+            losses.append(loss.item())
+        found.append([sum(losses) / 2, reward])
+    model = make_model(tokenizer)
+    live = loops.train_grpo(
+        model, tokenizer, ROWS, [equal_at_first, vowels_but_at_first], folder=folder, steps=2, learning_rate=rate,
+        max_new_tokens=6, prompts_per_step=2, temperature=TEMPERATURE, reward_weights=[0.5, 2.0], inner_updates=2, beta=beta,
+        kl_in_reward=True, oversample=3, loss_type="dapo", micro_batch=3, charts=False, **settings,
+    )  # fmt: skip
+    assert_same_step(weights_of(model), weights_of(by_hand), before, close=1e-3)
+    for row, expected in zip(live.table()[["loss", "reward"]].values.tolist(), found, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_two_steps_of_grpo_are_those_by_hand(tokenizer, tmp_path, plain_steps):
+    check_grpo_run(training, tokenizer, tmp_path)
+
+
+def test_where_no_group_has_spread_the_first_ones_are_taken():
+    ids = torch.arange(12)[:, None]
+    batch = training.Batch(ids, ids, ids, torch.ones(12), [], 0.0)
+    assert training._with_spread(batch, 2, 2).ids.flatten().tolist() == [0, 1, 2, 3]
+    batch.rewards[torch.tensor([5, 9, 11])] = 0.0
+    assert training._with_spread(batch, 2, 2).ids.flatten().tolist() == [4, 5, 8, 9]
+
+
+def check_sft_step(loops, tokenizer, folder) -> None:
+    """One step of SFT against cross-entropy written out, a row at a time."""
+    shown = [{**row, "completion": [{"role": "assistant", "content": "yes and no"[:n]}]} for n, row in enumerate(ROWS, 1)]
+    by_hand = make_model(tokenizer)
+    before, total, count = weights_of(by_hand), 0.0, 0
+    drawn = list(range(7))
+    random.Random("0-0").shuffle(drawn)
+    for row in (shown[i] for i in drawn[:4]):
+        prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], return_dict=False)
+        logits = by_hand(input_ids=torch.tensor([whole])).logits[0]
+        for place in range(len(prompt), len(whole)):
+            total = total - torch.log_softmax(logits[place - 1], -1)[whole[place]]
+            count += 1
+    descend(by_hand, total / count)
+    model = make_model(tokenizer)
+    live = loops.train_sft(model, tokenizer, shown, folder=folder, steps=1, learning_rate=RATE, batch_size=4, charts=False)
+    assert_same_step(weights_of(model), weights_of(by_hand), before)
+    assert live.table()["loss"].tolist() == pytest.approx([(total / count).item()], rel=1e-4)
+
+
+def test_a_step_of_sft_is_gradient_descent_on_the_answers_tokens(tokenizer, tmp_path, plain_steps):
+    check_sft_step(training, tokenizer, tmp_path)
+
+
+def test_values_in_mixed_precision_are_near_the_plain_ones(tokenizer):
+    critic = value_model(make_model(tokenizer))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        plain = critic(ids, torch.ones_like(ids), 3)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = critic(ids, torch.ones_like(ids), 3)
+    assert plain.dtype == torch.float32 and mixed.dtype == torch.bfloat16
+    assert torch.allclose(mixed.float(), plain, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("run", ["grpo", "ppo", "ppo, two models"])
+def test_a_run_in_mixed_precision_is_near_the_plain_one(run, tokenizer, tmp_path):
+    plain, mixed = (RUNS[run](tokenizer, tmp_path, steps=1, bf16=bf16)[1].table().iloc[0] for bf16 in (False, True))
+    assert plain["reward"] == mixed["reward"] and mixed["grad_norm"] == pytest.approx(plain["grad_norm"], rel=0.1)
+    assert mixed["grad_norm"] != plain["grad_norm"]
+
+
 @pytest.mark.parametrize("mixed_in", [0.0, 0.5])
 def test_a_step_of_ppo_is_gradient_descent_on_its_losses(mixed_in, tokenizer, tmp_path, plain_steps):
     check_ppo_step(training, tokenizer, tmp_path, mixed_in)
@@ -393,6 +598,8 @@ def test_which_responses_go_through_the_model():
     assert training._with_gradient(advantages, 2, beta=0.0).tolist() == [3, 4, 6, 0]
     assert training._with_gradient(advantages, 3, beta=0.1).tolist() == list(range(8))
     assert training._with_gradient(0 * advantages, 3, beta=0.0).tolist() == list(range(8))
+    advantages[6] = math.nan  # stops the run, so it must not be left out
+    assert training._with_gradient(advantages, 3, beta=0.0).tolist() == [3, 4, 6]
 
 
 LOOP_MISTAKES = [
@@ -408,7 +615,34 @@ LOOP_MISTAKES = [
     (check_ppo_step, "advantages = whiten(advantages, batch.mask)", "advantages = advantages"),
     (check_ppo_step, "returns[part], some.mask", "advantages[part], some.mask"),
     (check_ppo_step, "batch.mask, gamma, lam)", "batch.mask, gamma)"),
-]
+    (check_ppo_run, "batch.mask, gamma, lam)", "batch.mask, 1.0, lam)"),
+    (check_ppo_run, "old_logps[part], advantages[part], some", "logps.detach(), advantages[part], some"),
+    (check_ppo_run, "advantages[part], some.mask, epsilon)", "advantages[part], some.mask)"),
+    (check_ppo_run, "(reference, batch, temperature, micro_batch, bf16) if beta else old_logps",
+     "(model, batch, temperature, micro_batch, bf16) if beta else old_logps"),
+    (check_ppo_run, "old_logps, ref_logps, batch.mask, beta)", "ref_logps, old_logps, batch.mask, beta)"),
+    (check_ppo_run, "old_logps, ref_logps, batch.mask, beta)", "old_logps, ref_logps, batch.mask, 0.0)"),
+    (check_ppo_run, "old_values[part], returns[part]", "values.detach(), returns[part]"),
+    (check_ppo_run, "some.mask, value_clip)", "some.mask, None)"),
+    (check_ppo_run, '"lr": learning_rate}', '"lr": value_learning_rate}'),
+    (check_ppo_run, '"lr": value_learning_rate}', '"lr": learning_rate}'),
+    (check_ppo_run, ".abs() > epsilon\n", ".abs() > 0\n"),
+    (check_ppo_run, "(1 - left / spread", "(1 - spread / left"),
+    (check_ppo_run, "mask, gamma, lam=1.0)", "mask, gamma, lam=0.9)"),
+    (check_ppo_run, "kl=masked_mean(old_logps - ref_logps", "kl=masked_mean(ref_logps - old_logps"),
+    (check_grpo_run, "rewards - beta * (kl_estimate", "rewards + beta * (kl_estimate"),
+    (check_grpo_run, '"k1") * batch.mask)', '"k1"))'),
+    (check_grpo_run, "advantages = advantage(rewards, ", "advantages = advantage(batch.rewards, "),
+    (check_grpo_run, "beta=0.0 if kl_in_reward else beta, ref_logps=ref", "beta=beta, ref_logps=ref"),
+    (check_grpo_run, "std(1) > 1e-6", "std(1) < 1e-6"),
+    (check_grpo_run, "epsilon=epsilon, epsilon_high=epsilon_high,", "epsilon=epsilon,"),
+    (check_grpo_run, "w * r for w, r in", "r for w, r in"),
+    (check_grpo_run, "nonzero().flatten()[: groups * group_size]", "nonzero().flatten()"),
+    (check_grpo_run, "return (part.mask.sum() / batch.mask.sum()).item()", "return len(part.ids) / len(batch.ids)"),
+    (check_sft_step, "whole[len(prompt) :] for", "whole[len(prompt) + 1 :] for"),
+    (check_sft_step, "return sft_loss(logps, mask)", "return -sft_loss(logps, mask)"),
+    (check_sft_step, "rows[_place(i, len(rows), seed)]", "rows[i]"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("check, right, wrong", LOOP_MISTAKES)
@@ -427,6 +661,7 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
     rows = ROWS[:2]
     folder = save_tiny_model(tmp_path / "tiny")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model.generation_config.eos_token_id = list(range(0, len(tokenizer), 4))  # responses of several lengths
     sampled, real = [], training.generate_tokens
 
     def remember(model, tokenizer, prompts, *args, **kwargs):
@@ -449,6 +684,9 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
             charts=False,
             **settings,
         )
+    ends = stop_token_ids(model, tokenizer)  # the trainer knows the tokenizer's only
+    cut_off = [response[-1] not in ends for _, response in sampled]
+    assert live.table()["completions/clipped_ratio"].tolist() == [sum(cut_off) / len(cut_off)] != [1.0]
     trainer = tiny_trainer(
         "grpo", folder, tmp_path / "theirs", steps=1, rows=rows, per_device_train_batch_size=8, save_strategy="no",
         max_grad_norm=1e9, use_bias_correction_kl=False, **settings,
@@ -466,7 +704,6 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
         "reward",
         "frac_reward_zero_std",
         "completions/mean_length",
-        "completions/clipped_ratio",
     ]
     for name in names + ["kl"] * (beta > 0):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name

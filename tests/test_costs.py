@@ -14,6 +14,7 @@ from factory.real_sizes import configs
 from helper import costs
 from helper.costs import (
     activation_bytes,
+    available_memory,
     cache_bytes,
     cost_page,
     cost_words,
@@ -210,6 +211,30 @@ def test_a_cost_is_shown_as_a_page(monkeypatch):
     assert "which fits here" in shown[0]
 
 
+def test_what_this_process_holds_counts_as_available(monkeypatch):
+    monkeypatch.setattr("helper.environment.memory_gb", lambda: (16.0, 4.0))
+    monkeypatch.setattr(costs, "_held", lambda device: 3 * GB)
+    model = SimpleNamespace(config=small(), parameters=lambda: iter([torch.zeros(GB // 400)]))
+    cost = training_cost(model)
+    assert cost.settings["device"] == torch.device("cpu") and cost.parts["libraries"] == 3 * GB - 4 * (GB // 400)
+    peak, free = cost.peak, available_memory("cpu")
+    assert free == 7 * GB and what_fits(cost)[0]["fits"] == (peak <= free)
+    assert not what_fits(training_cost(small(), libraries=7 * GB, device="cpu"))[0]["fits"]
+    monkeypatch.setattr("helper.environment.memory_gb", lambda: (0.0, 0.0))
+    assert available_memory("cpu") == 0  # unknown, not 3 GB
+
+
+def test_a_gpu_is_asked_only_for_a_run_on_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * GB)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * GB)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GB, 24 * GB))
+    on_gpu, on_cpu = training_cost(small()), training_cost(small(), device="cpu")
+    assert on_gpu.parts["libraries"] == 2 * GB != on_cpu.parts["libraries"] > 0
+    assert available_memory("cuda") == 15 * GB != available_memory("cpu")
+    assert on_gpu.settings["device"].type == "cuda" and on_cpu.settings["device"].type == "cpu"
+
+
 class FakeTrainer:
     """Runs its callbacks as the library's trainer does, with steps of given seconds on a clock of its own."""
 
@@ -221,7 +246,7 @@ class FakeTrainer:
         self.callbacks.append(callback)
 
     def remove_callback(self, callback):
-        self.callbacks.remove(callback)
+        self.callbacks = [c for c in self.callbacks if c is not callback and type(c) is not callback]
 
     def train(self):
         control = TrainerControl()

@@ -204,6 +204,13 @@ def test_peak_memory_is_in_megabytes():
     assert 50 < peak_memory_mb() < 50_000
 
 
+def test_the_peak_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: 7e6)
+    assert peak_memory_mb("cuda:0") == 7.0 and peak_memory_mb("cpu") > 50
+
+
 @pytest.mark.parametrize(
     ("before", "after", "gone", "new"),
     [

@@ -1,12 +1,15 @@
 import copy
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import make_model
+from transformers import GPT2Config
 
 from helper import generation
+from helper.costs import cache_bytes
 from helper.generation import (
     _decode,
     _pick,
@@ -340,3 +343,14 @@ def test_no_mask_is_passed_where_nothing_is_padded(model, tokenizer, monkeypatch
     masks.clear()
     generate_tokens(model, tokenizer, [[5, 6], [7]], 3)
     assert all(masks)
+
+
+def test_a_batch_has_no_more_rows_than_its_cache_allows(model, tokenizer, monkeypatch):
+    prompts, seen, decode = [[5, 6, 7]] * 7, [], generation._decode
+    monkeypatch.setattr(
+        generation, "_decode", lambda model, batch, *rest: seen.append(len(batch)) or decode(model, batch, *rest)
+    )
+    whole = generate_tokens(model, tokenizer, prompts, 4)
+    monkeypatch.setattr(generation, "CACHE_BYTES", 3 * cache_bytes(model.config, 1, 7))
+    assert generate_tokens(model, tokenizer, prompts, 4) == whole and seen == [7, 3, 3, 1]
+    assert generation._most_rows(SimpleNamespace(dtype=torch.float32, config=GPT2Config()), 10) > 10**9

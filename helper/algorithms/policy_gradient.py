@@ -36,7 +36,7 @@ def group_advantages(rewards: torch.Tensor, group_size: int, scale: str = "group
 def leave_one_out_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
     """RLOO: the reward minus the mean of the *other* responses of its group, (B,) -> (B,).
 
-    Ahmadian et al. 2024, arXiv 2402.14740, section 3.2. It is G / (G - 1) times the unscaled group advantage.
+    Ahmadian et al. 2024, arXiv 2402.14740, after Kool et al. 2019. It is G / (G - 1) times the unscaled group advantage.
     """
     return group_advantages(rewards, group_size, "none") * group_size / (group_size - 1)
 
@@ -82,7 +82,8 @@ def average(per_token: torch.Tensor, mask: torch.Tensor, loss_type: str, max_len
     """One number from a value a token, (B, R) -> a scalar, in one of three ways.
 
     "grpo": the mean over its tokens for each response, then over the responses: a token of a long response counts less.
-    "dapo": the mean over all tokens of the batch: a long response counts more (Yu et al. 2025, section 3.3).
+    "dapo": the mean over all tokens of the batch: a long response counts more (Yu et al. 2025, section 3.3, where the
+    mean is over the tokens of one prompt's group, and then over the prompts; here, as in the library, over all at once).
     "dr_grpo": the sum divided by B · `max_length`, the same for every token, whatever the lengths (Liu et al. 2025).
     """
     if loss_type == "grpo":

@@ -34,6 +34,7 @@ def generalised_advantages(
 
     δ_t = r_t + γ V_{t+1} - V_t and A_t = δ_t + γλ A_{t+1}, with V = 0 behind the last token; return = A_t + V_t
     (Schulman et al. 2015, arXiv 1506.02438, eqs. 11, 16). λ = 0 is the one-step (TD) error, λ = 1 Monte-Carlo.
+    A response that reached the length limit is treated as one that ended there: no value is put behind its last token.
     """
     advantages = torch.zeros_like(rewards)
     after = next_value = torch.zeros_like(rewards[:, 0])
@@ -88,7 +89,10 @@ class ValueModel(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: torch.Tensor, attention_mask: torch.Tensor, length: int) -> torch.Tensor:
-        """The value before each of the last `length` = R tokens, (B, P + R) -> (B, R)."""
+        """The value before each of the last `length` = R tokens, (B, P + R) -> (B, R).
+
+        In autocast they are bfloat16, like the product of every other linear layer there: steps of 2^-8 between ½ and 1.
+        """
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         hidden = self.backbone(
             input_ids=ids, attention_mask=attention_mask, position_ids=positions, use_cache=False

@@ -30,11 +30,11 @@ class Run:
     """The steps of a training loop: `with Run(...) as run: for step in run: ...; run.log(loss=..., reward=...)`.
 
     `parts`: {name: module or optimizer}, everything that training changes; "model" must be one of them. `settings`:
-    what makes two runs the same one, as plain values; a checkpoint with others is refused (ValueError). After an
-    interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes on from there. A second
-    interrupt stops at once (KeyboardInterrupt). A gradient of nan or inf stops the run (FloatingPointError).
-    Raises RuntimeError when another process trains in `folder`, or when the model has been trained already and no
-    checkpoint is there to go back to.
+    what makes two runs the same one, as plain values (functions by their names); a checkpoint with others is refused
+    (ValueError). After an interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes on
+    from there. A second interrupt stops at once (KeyboardInterrupt). A gradient of nan or inf stops the run
+    (FloatingPointError). Raises RuntimeError when another process trains in `folder`, or when the model has been trained
+    already and no checkpoint is there to go back to.
     """
 
     def __init__(self, folder: str | Path, parts: dict, steps: int, settings: dict, save_every: int = 20, charts=True):
@@ -68,7 +68,7 @@ class Run:
     def __iter__(self) -> Iterator[int]:
         self._tell("on_train_begin")
         for step in range(self.state.global_step + 1, self.steps + 1):
-            set_seed(self.settings.get("seed", 0) * 100_000 + step)
+            set_seed((self.settings.get("seed", 0) * 100_000 + step) % 2**32)
             yield step
             self._end_step(step, self._interrupts.stopping)
         self._tell("on_train_end")

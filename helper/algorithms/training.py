@@ -7,6 +7,9 @@ Left out on purpose: several devices, schedules, weight decay, vLLM; the library
 """
 
 import copy
+import functools
+import hashlib
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +94,8 @@ def reward_texts(rows: list[dict], texts: list[str], reward_funcs: list[Callable
         if len(rewards) != len(texts) or None in rewards:
             raise ValueError(f"{_name(function)} gave {len(rewards)} rewards for {len(texts)} texts, or None among them.")
     weights = weights or [1.0] * len(paid)
+    if len(weights) != len(paid):
+        raise ValueError(f"{len(weights)} reward_weights for {len(paid)} reward functions: give one for each.")
     return torch.tensor([sum(w * r for w, r in zip(weights, each)) for each in zip(*paid)], dtype=torch.float32)
 
 
@@ -100,9 +105,12 @@ def train_sft(
 ) -> LiveLog:  # fmt: skip
     """SFT on `rows`, going through them in a new order each time; changes `model`, returns the log.
 
-    `folder`: for checkpoints (see `Run`, also for the errors).
+    `folder`: for checkpoints (see `Run`, also for the errors). Raises ValueError, with the row's number, for a row
+    without `prompt` and `completion`.
     """
     settings = _plain(locals())
+    _check_positive(batch_size=batch_size)
+    _check_shown(rows)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     with Run(folder, {"model": model, "optimizer": optimizer}, steps, settings, charts=charts) as run:
         for step in run:
@@ -153,11 +161,19 @@ def train_grpo(
     `oversample`: sample that many times the prompts, and train on groups with spread only, `prompts_per_step` at most
     (dynamic sampling: DAPO, arXiv 2503.14476, section 3.2).
     `micro_batch`: responses in one forward pass; it changes memory and time, not the result. Responses without an
-    advantage have no gradient, so without a KL term they are left out of the update (and of the logged entropy).
-    `folder`: for checkpoints (see `Run`, also for the errors).
+    advantage have no gradient, so without a KL term they are left out of the update, but for those that fill up its last
+    micro-batch; the logged `entropy` is that of the others. Dropout stays off.
+    `folder`: for checkpoints (see `Run`, also for the errors). Raises ValueError for settings that cannot be.
     """
     settings = _plain(locals())
+    _check_positive(
+        temperature=temperature, prompts_per_step=prompts_per_step, inner_updates=inner_updates, oversample=oversample,
+        micro_batch=micro_batch,
+    )  # fmt: skip
     _check_enough(rows, prompts_per_step * oversample)
+    if kl_in_reward and not beta:
+        raise ValueError("kl_in_reward=True takes the KL penalty from the reward: give beta, its weight, above 0.")
+    model.eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     reference = copy.deepcopy(model).eval() if beta else None
     parts = {"model": model, "optimizer": optimizer} | ({"reference": reference} if beta else {})
@@ -238,10 +254,18 @@ def train_ppo(
     `value_model` built on `model.model` shares its layers; `value_coefficient` weighs its loss then.
     `sft_rows`: rows for `train_sft`, of which each update takes `micro_batch` and adds `sft_coefficient` times their
     loss (PPO-ptx of Ouyang et al. 2022, arXiv 2203.02155, eq. 2, there with pre-training text).
-    `folder`: for checkpoints (see `Run`, also for the errors).
+    A response that reaches `max_new_tokens` gets its score there, as if it had ended. Dropout stays off.
+    `folder`: for checkpoints (see `Run`, also for the errors). Raises ValueError for settings that cannot be.
     """
     settings = _plain(locals())
+    _check_positive(
+        temperature=temperature, responses_per_step=responses_per_step, epochs=epochs, micro_batch=micro_batch
+    )  # fmt: skip
     _check_enough(rows, responses_per_step)
+    if sft_rows:
+        _check_shown(sft_rows)
+    model.eval()
+    value_model.eval()
     own = {id(weight) for weight in model.parameters()}
     critic = [weight for weight in value_model.parameters() if id(weight) not in own]
     groups = [{"params": list(model.parameters()), "lr": learning_rate}, {"params": critic, "lr": value_learning_rate}]
@@ -293,7 +317,12 @@ def train_ppo(
 def _loss_of_rows(model, tokenizer, rows: list[dict], bf16: bool) -> torch.Tensor:
     """The SFT loss of rows with a `prompt` and a `completion`, both messages."""
     prompts = [_prompt_ids(tokenizer, row) for row in rows]
-    wholes = [tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], return_dict=False) for row in rows]
+    wholes = [
+        tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], enable_thinking=False, return_dict=False)
+        for row in rows
+    ]
+    if any(whole[: len(prompt)] != prompt for prompt, whole in zip(prompts, wholes)):
+        raise ValueError("This chat template writes a prompt otherwise when an answer follows it: no place to cut there.")
     answers = [whole[len(prompt) :] for prompt, whole in zip(prompts, wholes)]
     ids, attention_mask, mask = pad_responses(prompts, answers, tokenizer.pad_token_id, model.device, PAD_TO)
     with autocast(model, bf16):
@@ -331,6 +360,22 @@ def _check_enough(rows: list[dict], wanted: int) -> None:
         raise ValueError(f"{len(rows)} rows, and a step asks for {wanted} different prompts: give more, or ask for fewer.")
 
 
+def _check_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value}: give a number above 0.")
+
+
+def _check_shown(rows: list[dict]) -> None:
+    """Raise ValueError where SFT has no rows, or one without a prompt and a completion."""
+    if not len(rows):
+        raise ValueError("No rows to train on.")
+    for number, row in enumerate(rows):
+        missing = [name for name in ("prompt", "completion") if not row.get(name)]
+        if missing:
+            raise ValueError(f"Row {number} has no {missing[0]}: SFT needs `prompt` and `completion`, lists of messages.")
+
+
 def _prompt_ids(tokenizer, row: dict) -> list[int]:
     return tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, enable_thinking=False, return_dict=False)
 
@@ -351,7 +396,7 @@ def _with_gradient(advantages: torch.Tensor, micro_batch: int, beta: float) -> t
 
     Rounded up to whole micro-batches: each new shape of a tensor costs memory and time.
     """
-    some = advantages.abs() > 1e-6
+    some = ~(advantages.abs() <= 1e-6)  # nan counts too: it must stop the run, not pass by
     if beta or not some.any():
         return torch.arange(len(advantages), device=advantages.device)
     parts = -(-int(some.sum()) // micro_batch)
@@ -359,10 +404,11 @@ def _with_gradient(advantages: torch.Tensor, micro_batch: int, beta: float) -> t
 
 
 def _with_spread(batch: Batch, group_size: int, groups: int) -> Batch:
-    """The first `groups` groups whose rewards differ; the batch as it is where there is none."""
+    """The first `groups` groups whose rewards differ; where there is none, the first groups."""
     differ = batch.rewards.view(-1, group_size).std(1) > 1e-6
-    chosen = differ.repeat_interleave(group_size).nonzero().flatten()[: groups * group_size]
-    return batch.rows(chosen) if len(chosen) else batch
+    if not differ.any():
+        differ = ~differ
+    return batch.rows(differ.repeat_interleave(group_size).nonzero().flatten()[: groups * group_size])
 
 
 def _shuffled_parts(number: int, size: int) -> list[torch.Tensor]:
@@ -399,16 +445,22 @@ def _explained(values: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor, 
 
 
 def _plain(arguments: dict) -> dict:
-    """Of a function's arguments those that say what a run is, as plain values: a function by its name."""
-    plain = {name: len(arguments.get(name) or []) for name in ("rows", "sft_rows")}
+    """Of a function's arguments those that say what a run is, as plain values: a function by its name, rows by a hash."""
+    plain = {name: _digest(arguments.get(name) or []) for name in ("rows", "sft_rows")}
     plain["rewards"] = [_name(function) for function in arguments.get("reward_funcs", [])]
     for key, value in arguments.items():
         if callable(value) and not isinstance(value, torch.nn.Module):
             plain[key] = _name(value)
-        elif key not in ("rows", "sft_rows", "reward_funcs") and isinstance(value, int | float | str | list | None):
+        elif key not in ("rows", "sft_rows", "reward_funcs") and isinstance(value, int | float | str | list | tuple | None):
             plain[key] = value
     return {key: plain[key] for key in plain if key not in ("folder", "charts", "tokenizer")}
 
 
+def _digest(rows: list[dict]) -> str:
+    return hashlib.sha256(json.dumps(list(rows), default=str).encode()).hexdigest()[:16]
+
+
 def _name(function: Callable) -> str:
-    return getattr(function, "__name__", None) or getattr(getattr(function, "func", None), "__name__", "function")
+    if isinstance(function, functools.partial):
+        return f"{_name(function.func)}{function.args}{sorted(function.keywords.items())}"
+    return getattr(function, "__name__", "function")
