@@ -6,6 +6,7 @@ alarms of `helper.guards` would sound, and what a coin or a constant would reach
 Left out on purpose: experiment trackers, and charts outside a notebook, where it stays one line.
 """
 
+import gc
 import math
 import sys
 import time
@@ -222,8 +223,10 @@ def _clock(seconds: float) -> str:
 def watch(trainer, charts: bool = True) -> LiveLog:
     """Put a LiveLog into a trainer, in place of what else would print; call it before `trainer.train()`.
 
-    `charts=False` shows the line alone, also in a notebook: for short runs, one after another.
+    `charts=False` shows the line alone, also in a notebook: for short runs, one after another. Garbage is collected first:
+    an earlier trainer refers to itself, and would keep its memory, with Adam's averages, for a while.
     """
+    gc.collect()
     shown = [c for c in trainer.callback_handler.callbacks if isinstance(c, PrinterCallback | ProgressCallback | LiveLog)]
     shown += [c for c in trainer.callback_handler.callbacks if type(c).__name__ == "NotebookProgressCallback"]
     for callback in shown:

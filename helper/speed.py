@@ -64,16 +64,17 @@ def keep_freed_memory() -> bool:
 
 
 @contextlib.contextmanager
-def quick_log_probs() -> Iterator[None]:
+def quick_log_probs(wanted: bool = True) -> Iterator[None]:
     """Within it, TRL's trainers get their log-probabilities from `LogProbs`, on a CPU: same loss, less time and memory.
 
     TRL's own function for them works on tiles of 4,096 tokens × 32,768 words, with a dozen copies of each where there is
-    no GPU, and multiplies in float32 on the way back. Nothing happens with a TRL that has no such function.
+    no GPU, and multiplies in float32 on the way back. Nothing happens with a TRL that has no such function, or where it is
+    not `wanted`.
     """
     from trl.trainer import utils
 
     own = getattr(utils, "_ChunkedLogProbFunction", None)
-    if own is None:
+    if own is None or not wanted:
         yield
         return
 
