@@ -18,6 +18,7 @@ from types import MethodType
 import pandas as pd
 import torch
 
+from helper.costs import cache_bytes
 from helper.models import bf16_is_fast, end_of_turn_id
 from helper.validation import ROLES, lone_surrogate
 
@@ -223,8 +224,6 @@ def generate_tokens(
 
 def _most_rows(model, length: int) -> int:
     """How many rows of `length` tokens have keys and values of CACHE_BYTES together."""
-    from helper.costs import cache_bytes
-
     dtype = "float32" if model.dtype == torch.float32 else "bfloat16"
     try:
         row = cache_bytes(model.config.get_text_config(), 1, max(1, length), dtype)

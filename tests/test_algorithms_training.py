@@ -661,7 +661,9 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
     rows = ROWS[:2]
     folder = save_tiny_model(tmp_path / "tiny")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    model.generation_config.eos_token_id = list(range(0, len(tokenizer), 4))  # responses of several lengths
+    several_lengths = loss_type != "grpo"  # by more end tokens, of which the trainer's share of cut-off ones knows nothing
+    if several_lengths:
+        model.generation_config.eos_token_id = list(range(0, len(tokenizer), 4))
     sampled, real = [], training.generate_tokens
 
     def remember(model, tokenizer, prompts, *args, **kwargs):
@@ -684,9 +686,9 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
             charts=False,
             **settings,
         )
-    ends = stop_token_ids(model, tokenizer)  # the trainer knows the tokenizer's only
+    ends = stop_token_ids(model, tokenizer)
     cut_off = [response[-1] not in ends for _, response in sampled]
-    assert live.table()["completions/clipped_ratio"].tolist() == [sum(cut_off) / len(cut_off)] != [1.0]
+    assert live.table()["completions/clipped_ratio"].tolist() == [sum(cut_off) / len(cut_off)]
     trainer = tiny_trainer(
         "grpo", folder, tmp_path / "theirs", steps=1, rows=rows, per_device_train_batch_size=8, save_strategy="no",
         max_grad_norm=1e9, use_bias_correction_kl=False, **settings,
@@ -705,7 +707,7 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
         "frac_reward_zero_std",
         "completions/mean_length",
     ]
-    for name in names + ["kl"] * (beta > 0):
+    for name in names + ["kl"] * (beta > 0) + ["completions/clipped_ratio"] * (not several_lengths):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
     assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
 
