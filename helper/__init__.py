@@ -1,168 +1,65 @@
-"""What the lessons import: `from helper import load_model_and_tokenizer, ...`.
+"""What two lessons or more import: `from helper import load_model_and_tokenizer, ...`.
 
 Importing this package first switches Hugging Face telemetry and progress bars off and quiets
 library chatter, so that a lesson's output is the lesson's own. Errors are never hidden.
-Left out on purpose: TRL (each lesson imports its trainer in full view), and anything that trains.
+Left out on purpose: what one lesson needs (it is imported from its file in the section that teaches it), TRL (each
+lesson imports its trainer in full view), and anything that trains.
 """
 
-from helper import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
+from helper.machine import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
 
-from helper.answers import answers_match, extract_answer, extract_boxed, extract_gold, hard_answer_cases
-from helper.checkpoints import TrainingStopped, checkpoint_settings, resume_training
-from helper.converters import (
-    from_alpaca,
-    from_output_pairs,
-    from_plain_pairs,
-    from_ranked_outputs,
-    from_scores,
-    from_sharegpt,
-    to_alpaca,
-    to_sharegpt,
-)
-from helper.costs import estimate_time, show_cost, training_cost, what_fits
-from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
-from helper.evaluation import (
-    accuracy_table,
-    compare,
-    evaluate,
-    mean_interval,
-    paired_difference,
-    pass_at_k,
-    peak_memory_mb,
-    save_scoreboard,
-    scoreboard,
-    scoreboard_table,
-    show_side_by_side,
-    wilson_interval,
-)
-from helper.generation import (
-    complete_text,
-    generate_responses,
-    next_token_table,
-    plain_forward,
-    test_model_with_questions,
-)
-from helper.graders import CLAUSE_ENDS, grade
-from helper.guards import add_alarms, check_chat_template, check_reward, check_trained_end, guard_reward
-from helper.live import LiveLog, watch
-from helper.models import (
-    bf16_is_fast,
-    choose_device,
-    end_of_turn_id,
-    load_model_and_tokenizer,
-    output_folder,
-    project_folder,
-    set_seed,
-    skip_masked_positions,
-)
-from helper.plots import (
-    plot_dpo_loss,
-    plot_group_advantages,
-    plot_lora,
-    plot_next_tokens,
-    plot_ppo,
-    plot_scoreboard,
-    plot_sft_mask,
-    plot_stages,
-    plot_training,
-    show_figure,
-)
-from helper.rewards import (
-    boxed_format_reward,
-    graded_reward,
-    hackable_reward,
-    random_reward,
-    reward_func,
-    tag_format_reward,
-    tagged_answer,
-    tagged_reward,
-)
-from helper.speed import keep_freed_memory, quick_log_probs, quick_sft_settings
-from helper.validation import validate_completions, validate_messages, validate_preferences, validate_problems
-from helper.widgets import (
-    chat_side_by_side,
-    explore_dpo_loss,
-    explore_group_advantages,
-    explore_learning_rates,
-    explore_next_token,
-    explore_tokens,
-    reward_playground,
-)
-from helper.widgets_rl import explore_clip, explore_gae, explore_kl_estimators, explore_normalisers
+from helper.answers import answers_match, extract_boxed, extract_gold
+from helper.data import load_course_dataset, load_suite
+from helper.evaluation import accuracy_table, compare, evaluate
+from helper.explorers.chat import chat_side_by_side
+from helper.figures.answers import show_side_by_side
+from helper.figures.costs import show_cost
+from helper.figures.figure import show_figure
+from helper.figures.rows import display_dataset
+from helper.figures.scores import plot_scoreboard
+from helper.generation import complete_text, generate_responses, next_token_table, test_model_with_questions
+from helper.graders import grade
+from helper.intervals import wilson_interval
+from helper.machine.costs import training_cost
+from helper.machine.device import bf16_is_fast, set_seed
+from helper.machine.folders import output_folder, project_folder
+from helper.models import load_model_and_tokenizer
+from helper.rewards import reward_func
+from helper.scoreboards import save_scoreboard, scoreboard, scoreboard_table
+from helper.trainers.alarms import add_alarms
+from helper.trainers.checkpoints import checkpoint_settings, resume_training
+from helper.trainers.label_checks import check_trained_end
+from helper.trainers.live import watch
+from helper.trainers.log_probs import skip_masked_positions
+from helper.trainers.reward_checks import check_reward
+from helper.validation import validate_problems
 
 __all__ = [
-    "CLAUSE_ENDS",
-    "LiveLog",
-    "TrainingStopped",
     "accuracy_table",
     "add_alarms",
     "answers_match",
     "bf16_is_fast",
-    "boxed_format_reward",
     "chat_side_by_side",
-    "check_chat_template",
     "check_reward",
     "check_trained_end",
     "checkpoint_settings",
-    "choose_device",
     "compare",
     "complete_text",
     "display_dataset",
-    "end_of_turn_id",
-    "estimate_time",
     "evaluate",
-    "explore_clip",
-    "explore_dpo_loss",
-    "explore_gae",
-    "explore_group_advantages",
-    "explore_kl_estimators",
-    "explore_learning_rates",
-    "explore_next_token",
-    "explore_normalisers",
-    "explore_tokens",
-    "extract_answer",
     "extract_boxed",
     "extract_gold",
-    "from_alpaca",
-    "from_output_pairs",
-    "from_plain_pairs",
-    "from_ranked_outputs",
-    "from_scores",
-    "from_sharegpt",
     "generate_responses",
     "grade",
-    "graded_reward",
-    "guard_reward",
-    "hackable_reward",
-    "hard_answer_cases",
-    "keep_freed_memory",
     "load_course_dataset",
     "load_model_and_tokenizer",
     "load_suite",
-    "mean_interval",
     "next_token_table",
     "output_folder",
-    "paired_difference",
-    "pass_at_k",
-    "peak_memory_mb",
-    "plain_forward",
-    "plot_dpo_loss",
-    "plot_group_advantages",
-    "plot_lora",
-    "plot_next_tokens",
-    "plot_ppo",
     "plot_scoreboard",
-    "plot_sft_mask",
-    "plot_stages",
-    "plot_training",
     "project_folder",
-    "quick_log_probs",
-    "quick_sft_settings",
-    "random_reward",
-    "read_jsonl",
     "resume_training",
     "reward_func",
-    "reward_playground",
     "save_scoreboard",
     "scoreboard",
     "scoreboard_table",
@@ -171,18 +68,9 @@ __all__ = [
     "show_figure",
     "show_side_by_side",
     "skip_masked_positions",
-    "tag_format_reward",
-    "tagged_answer",
-    "tagged_reward",
     "test_model_with_questions",
-    "to_alpaca",
-    "to_sharegpt",
     "training_cost",
-    "validate_completions",
-    "validate_messages",
-    "validate_preferences",
     "validate_problems",
     "watch",
-    "what_fits",
     "wilson_interval",
 ]

@@ -119,7 +119,7 @@ def _torch_report() -> list[tuple[str, str, str]]:
     try:
         import torch
 
-        from helper.models import bf16_speedup
+        from helper.machine.device import bf16_speedup
     except Exception as error:  # a package that is missing or broken, in any way
         return [("import", f"{type(error).__name__}: {error}".splitlines()[0], INSTALL)]
     if torch.cuda.is_available():
@@ -140,7 +140,7 @@ def _torch_report() -> list[tuple[str, str, str]]:
 def hub_report(seconds: float = 3.0) -> tuple[str, str, str]:
     """(what, state, fix) for the Hugging Face Hub, which has `seconds` to answer; without it the lessons run too."""
     try:
-        from helper.models import hub_is_reachable
+        from helper.machine.hub import hub_is_reachable
 
         reachable = hub_is_reachable(seconds)
     except Exception:  # a missing package has its own line

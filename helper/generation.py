@@ -18,8 +18,11 @@ from types import MethodType
 import pandas as pd
 import torch
 
-from helper.costs import cache_bytes
-from helper.models import bf16_is_fast, end_of_turn_id
+from helper.figures.tokens import show_token
+from helper.library import attention_of
+from helper.machine.device import bf16_is_fast
+from helper.machine.sizes import cache_bytes
+from helper.models import end_of_turn_id
 from helper.validation import ROLES, lone_surrogate
 
 LARGE = 50_000_000  # parameters from which reading the weights, not computing, takes most of a token's time
@@ -64,6 +67,271 @@ def generate_responses(
     if num_samples > 1:
         texts = [texts[i : i + num_samples] for i in range(0, len(texts), num_samples)]
     return texts[0] if single else texts
+
+
+def complete_text(
+    model,
+    tokenizer,
+    prompts: str | list[str],
+    max_new_tokens: int = 30,
+    stop: str | list[str] | None = "\n",
+    *,
+    batch_size: int = 64,
+    temperature: float = 0.0,
+):
+    """Continue plain text, without a chat template: what a base model does. One prompt -> str, a list ->
+    list.
+
+    A continuation ends before the first `stop` text (None: only at the end token or `max_new_tokens`), and is
+    returned as generated, leading space included.
+    """
+    single = isinstance(prompts, str)
+    stops = [stop] if isinstance(stop, str) else list(stop or [])
+    prompts = _as_list(prompts, "prompts")
+    for number, prompt in enumerate(prompts):
+        _check_text(prompt, f"Prompt {number}")
+    rows = [text_ids(tokenizer, prompt) for prompt in prompts]
+    window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on; one may be part of a letter
+
+    def has_stopped(tokens: list[int]) -> bool:
+        tail = tokenizer.decode(tokens[-window:])
+        return any(text in tail for text in stops)
+
+    new = generate_tokens(
+        model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature,
+        has_stopped=has_stopped if stops else None,
+    )  # fmt: skip
+    texts = []
+    for text in tokenizer.batch_decode(new, skip_special_tokens=True) if new else []:
+        ends = [text.find(end) for end in stops if end in text]
+        texts.append(text[: min(ends)] if ends else text)
+    return texts[0] if single else texts
+
+
+def generate_tokens(
+    model,
+    tokenizer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    *,
+    batch_size: int = 64,
+    temperature: float = 0.0,
+    has_stopped: Callable[[list[int]], bool] | None = None,
+    keep_end: bool = False,
+) -> list[list[int]]:
+    """Continue each list of token ids; the new ids, in the order of `prompts`, with the end token if `keep_end`.
+
+    Rows of like length share a batch, so that little is padded; `batch_size` at most, and fewer where their keys and
+    values would take more than CACHE_BYTES. Ends at the end token or the template's end of turn.
+    """
+    _check_options(max_new_tokens, batch_size, temperature)
+    max_new_tokens = _fitting(model, prompts, max_new_tokens)
+    batch_size = min(batch_size, _most_rows(model, max(map(len, prompts), default=0) + max_new_tokens))
+    stop_ids = stop_token_ids(model, tokenizer)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    new: list[list[int]] = [[] for _ in prompts]
+    training, _ = model.training, model.eval()
+    try:
+        copied = quick_weights(model) if order and max_new_tokens >= SHORT else contextlib.nullcontext(model)
+        with copied as quick, _fused_attention(quick):
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                batch = [prompts[i] for i in chosen]
+                tokens = _decode(quick, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end)
+                for i, row in zip(chosen, tokens):
+                    new[i] = row
+    finally:
+        model.train(training)
+    return new
+
+
+@torch.inference_mode()
+def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end) -> list[list[int]]:
+    """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
+    device = model.device
+    different = list(dict.fromkeys(map(tuple, prompts)))  # a prompt that is asked several times is read once
+    copies = torch.tensor([different.index(tuple(prompt)) for prompt in prompts], device=device)
+    ids, mask = _pad_left([list(prompt) for prompt in different], device)
+    # A word's position must not depend on the padding before it.
+    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    stops = torch.tensor(stop_ids, device=device)
+    alive, cache, new = list(range(len(prompts))), None, [[] for _ in prompts]
+    forward = plain_forward(model)
+    mask = mask if not mask.all() else None  # nothing is padded: attention needs none, and is faster without
+    for number in range(max_new_tokens):
+        output = forward(
+            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        cache, logits = output.past_key_values, output.logits[:, -1]
+        if number == 0 and len(different) < len(prompts):
+            cache.batch_select_indices(copies)
+            logits, position, mask = logits[copies], position[copies], mask if mask is None else mask[copies]
+        token = _pick(logits, temperature)
+        ended = torch.isin(token, stops).tolist()
+        for row, (value, end) in enumerate(zip(token.tolist(), ended)):
+            if keep_end or not end:
+                new[alive[row]].append(value)
+            if not end:
+                ended[row] = has_stopped is not None and has_stopped(new[alive[row]])
+        keep = [row for row, end in enumerate(ended) if not end]
+        if not keep:
+            break
+        if len(keep) < len(alive):
+            rows = torch.tensor(keep, device=device)
+            cache.batch_select_indices(rows)
+            alive, token, position = [alive[r] for r in keep], token[rows], position[rows]
+            mask = mask if mask is None else mask[rows]
+        ids, position = token[:, None], position[:, -1:] + 1
+        mask = mask if mask is None else torch.cat([mask, mask.new_ones(len(keep), 1)], dim=1)
+    return new
+
+
+def _pick(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw.
+
+    The draw inverts the cumulative distribution, with one random number a row (`torch.multinomial` takes one a token).
+    Raises FloatingPointError where there are no probabilities.
+    """
+    if temperature <= 0:
+        return logits.argmax(-1)
+    sums = torch.softmax(logits.float() / temperature, -1).cumsum(-1)
+    if not sums[:, -1].isfinite().all():
+        raise FloatingPointError("The model gives nan for a next token: its weights are damaged. Load it again.")
+    drawn = torch.rand(len(sums), 1, device=sums.device) * sums[:, -1:]
+    return torch.searchsorted(sums, drawn, right=True)[:, 0].clamp(max=sums.shape[1] - 1)
+
+
+def _pad_left(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (rows, longest), each row's text at the right end."""
+    longest = max(max(len(prompt) for prompt in prompts), 1)
+    ids = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def plain_forward(model) -> Callable:
+    """The model's forward pass in the precision of its weights.
+
+    A trainer with bf16=True leaves its autocast wrapped around `model.forward`, once more each time it runs;
+    before and after training would then be measured in different precisions.
+    """
+    return MethodType(type(model).forward, model) if "forward" in model.__dict__ else model
+
+
+def text_ids(tokenizer, text: str) -> list[int]:
+    """Token ids of plain text, after the tokenizer's begin-of-text token where it has one.
+
+    In pre-training a text stands after that token; without it the first word is in a place the model never met.
+    A text that begins with a special token (a chat) is left as it is.
+    """
+    ids, special = tokenizer(text).input_ids, {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if tokenizer.bos_token_id is None or (ids and ids[0] in special):
+        return ids
+    return [tokenizer.bos_token_id, *ids]
+
+
+def stop_token_ids(model, tokenizer) -> list[int]:
+    """The ids that end a text: the tokenizer's end, the template's end of turn, the model's own, and the begin
+    token, after which another text would follow."""
+    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+    own = own if isinstance(own, list) else [own]
+    ids = [tokenizer.eos_token_id, end_of_turn_id(tokenizer), *own, tokenizer.bos_token_id]
+    return sorted({i for i in ids if i is not None})
+
+
+def test_model_with_questions(
+    model,
+    tokenizer,
+    questions: str | list[str],
+    system_message: str | None = None,
+    title: str = "Model Output",
+    max_new_tokens: int = 100,
+) -> None:
+    """Print each question, or a single one, with the model's greedy answer to it."""
+    questions = _as_list(questions, "questions")
+    answers = generate_responses(model, tokenizer, questions, system_message, max_new_tokens)
+    print(f"=== {title} ===")
+    for number, (question, answer) in enumerate(zip(questions, answers), start=1):
+        print(f"\n{number}. {question}\n   {answer or '(nothing)'}")
+
+
+test_model_with_questions.__test__ = False  # pytest: the name is the reference course's, it is no test
+
+
+@torch.inference_mode()
+def next_token_table(model, tokenizer, text: str, k: int = 8) -> pd.DataFrame:
+    """The `k` likeliest next tokens after `text`: columns `token` (a space shown as ␣) and `probability`."""
+    ids = torch.tensor([text_ids(tokenizer, text)], device=model.device)
+    training, _ = model.training, model.eval()
+    logits = plain_forward(model)(input_ids=ids).logits[0, -1]
+    model.train(training)
+    top = torch.softmax(logits.float(), -1).topk(min(k, len(logits)))
+    tokens = [show_token(tokenizer.decode([i])) for i in top.indices.tolist()]
+    return pd.DataFrame({"token": tokens, "probability": top.values.tolist()})
+
+
+@contextlib.contextmanager
+def quick_weights(model) -> Iterator:
+    """The model to generate with: where it pays, a copy in bf16, freed on leaving; else the model itself.
+
+    It pays on a CPU that is fast at bf16 (`bf16_is_fast`: AVX512-bf16 or AMX) for float32 weights of at least LARGE
+    parameters: half the bytes are read for each token. The copy takes 2 bytes a parameter (135M: 269 MB) while it lives;
+    the float32 weights are not touched. Buffers keep their precision.
+    """
+    weights = dict.fromkeys(model.parameters())
+    large = sum(weight.numel() for weight in weights) >= LARGE
+    plain = model.device.type == "cpu" and all(weight.dtype == torch.float32 for weight in weights)
+    if not (large and plain and bf16_is_fast("cpu")):
+        yield model
+        return
+    # Not requires_grad=False: torch.matmul would then repeat the last layer's matrix for each row of a prompt batch.
+    halves = {id(weight): torch.nn.Parameter(weight.detach().bfloat16()) for weight in weights}
+    quick = copy.deepcopy(model, halves)  # all but the weights is copied, and tied ones stay tied
+    for module in quick.modules():
+        module.__dict__.pop("forward", None)  # a trainer's wrapper around it would call the float32 model
+    try:
+        yield quick
+    finally:
+        del quick, halves
+
+
+@contextlib.contextmanager
+def _fused_attention(model) -> Iterator[None]:
+    """PyTorch's fused attention while generating: a fifth faster than "eager" there, where training has it otherwise."""
+    before = attention_of(model)
+    if before == "eager":
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if before == "eager":
+            model.set_attn_implementation(before)
+
+
+def _most_rows(model, length: int) -> int:
+    """How many rows of `length` tokens have keys and values of CACHE_BYTES together."""
+    dtype = "float32" if model.dtype == torch.float32 else "bfloat16"
+    try:
+        row = cache_bytes(model.config.get_text_config(), 1, max(1, length), dtype)
+    except AttributeError:  # another family, whose config has other names
+        return sys.maxsize
+    return max(1, int(CACHE_BYTES // row))
+
+
+def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
+    """`max_new_tokens`, or as many as fit behind the longest prompt; ValueError where that leaves none."""
+    window = getattr(model.config, "max_position_embeddings", None)
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i])) if prompts else None
+    if window is None or longest is None:
+        return max_new_tokens
+    tokens = len(prompts[longest])
+    if tokens >= window:
+        raise ValueError(
+            f"Prompt {longest} has {tokens:,} tokens, and the model reads at most {window:,}, its answer included. "
+            "Shorten it, or split it."
+        )
+    return min(max_new_tokens, window - tokens)
 
 
 def _conversations(user_message, system_message, full_message) -> tuple[list[list[dict]], bool]:
@@ -132,275 +400,3 @@ def _check_count(name: str, value) -> None:
         raise TypeError(f"{name}={value!r:.40} is a {type(value).__name__}: give a whole number from 1.")
     if value < 1:
         raise ValueError(f"{name}={value} asks for nothing: give a whole number from 1.")
-
-
-def complete_text(
-    model,
-    tokenizer,
-    prompts: str | list[str],
-    max_new_tokens: int = 30,
-    stop: str | list[str] | None = "\n",
-    *,
-    batch_size: int = 64,
-    temperature: float = 0.0,
-):
-    """Continue plain text, without a chat template: what a base model does. One prompt -> str, a list ->
-    list.
-
-    A continuation ends before the first `stop` text (None: only at the end token or `max_new_tokens`), and is
-    returned as generated, leading space included.
-    """
-    single = isinstance(prompts, str)
-    stops = [stop] if isinstance(stop, str) else list(stop or [])
-    prompts = _as_list(prompts, "prompts")
-    for number, prompt in enumerate(prompts):
-        _check_text(prompt, f"Prompt {number}")
-    rows = [text_ids(tokenizer, prompt) for prompt in prompts]
-    window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on; one may be part of a letter
-
-    def has_stopped(tokens: list[int]) -> bool:
-        tail = tokenizer.decode(tokens[-window:])
-        return any(text in tail for text in stops)
-
-    new = generate_tokens(
-        model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature,
-        has_stopped=has_stopped if stops else None,
-    )  # fmt: skip
-    texts = []
-    for text in tokenizer.batch_decode(new, skip_special_tokens=True) if new else []:
-        ends = [text.find(end) for end in stops if end in text]
-        texts.append(text[: min(ends)] if ends else text)
-    return texts[0] if single else texts
-
-
-def text_ids(tokenizer, text: str) -> list[int]:
-    """Token ids of plain text, after the tokenizer's begin-of-text token where it has one.
-
-    In pre-training a text stands after that token; without it the first word is in a place the model never met.
-    A text that begins with a special token (a chat) is left as it is.
-    """
-    ids, special = tokenizer(text).input_ids, {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    if tokenizer.bos_token_id is None or (ids and ids[0] in special):
-        return ids
-    return [tokenizer.bos_token_id, *ids]
-
-
-def generate_tokens(
-    model,
-    tokenizer,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    *,
-    batch_size: int = 64,
-    temperature: float = 0.0,
-    has_stopped: Callable[[list[int]], bool] | None = None,
-    keep_end: bool = False,
-) -> list[list[int]]:
-    """Continue each list of token ids; the new ids, in the order of `prompts`, with the end token if `keep_end`.
-
-    Rows of like length share a batch, so that little is padded; `batch_size` at most, and fewer where their keys and
-    values would take more than CACHE_BYTES. Ends at the end token or the template's end of turn.
-    """
-    _check_options(max_new_tokens, batch_size, temperature)
-    max_new_tokens = _fitting(model, prompts, max_new_tokens)
-    batch_size = min(batch_size, _most_rows(model, max(map(len, prompts), default=0) + max_new_tokens))
-    stop_ids = stop_token_ids(model, tokenizer)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    new: list[list[int]] = [[] for _ in prompts]
-    training, _ = model.training, model.eval()
-    try:
-        copied = quick_weights(model) if order and max_new_tokens >= SHORT else contextlib.nullcontext(model)
-        with copied as quick, _fused_attention(quick):
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                batch = [prompts[i] for i in chosen]
-                tokens = _decode(quick, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end)
-                for i, row in zip(chosen, tokens):
-                    new[i] = row
-    finally:
-        model.train(training)
-    return new
-
-
-def _most_rows(model, length: int) -> int:
-    """How many rows of `length` tokens have keys and values of CACHE_BYTES together."""
-    dtype = "float32" if model.dtype == torch.float32 else "bfloat16"
-    try:
-        row = cache_bytes(model.config.get_text_config(), 1, max(1, length), dtype)
-    except AttributeError:  # another family, whose config has other names
-        return sys.maxsize
-    return max(1, int(CACHE_BYTES // row))
-
-
-@contextlib.contextmanager
-def _fused_attention(model) -> Iterator[None]:
-    """PyTorch's fused attention while generating: a fifth faster than "eager" there, where training has it otherwise."""
-    before = model.config._attn_implementation
-    if before == "eager":
-        model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        if before == "eager":
-            model.set_attn_implementation(before)
-
-
-@contextlib.contextmanager
-def quick_weights(model) -> Iterator:
-    """The model to generate with: where it pays, a copy in bf16, freed on leaving; else the model itself.
-
-    It pays on a CPU that is fast at bf16 (`bf16_is_fast`: AVX512-bf16 or AMX) for float32 weights of at least LARGE
-    parameters: half the bytes are read for each token. The copy takes 2 bytes a parameter (135M: 269 MB) while it lives;
-    the float32 weights are not touched. Buffers keep their precision.
-    """
-    weights = dict.fromkeys(model.parameters())
-    large = sum(weight.numel() for weight in weights) >= LARGE
-    plain = model.device.type == "cpu" and all(weight.dtype == torch.float32 for weight in weights)
-    if not (large and plain and bf16_is_fast("cpu")):
-        yield model
-        return
-    # Not requires_grad=False: torch.matmul would then repeat the last layer's matrix for each row of a prompt batch.
-    halves = {id(weight): torch.nn.Parameter(weight.detach().bfloat16()) for weight in weights}
-    quick = copy.deepcopy(model, halves)  # all but the weights is copied, and tied ones stay tied
-    for module in quick.modules():
-        # A trainer's wrappers around a forward pass would call the float32 model.
-        module.__dict__.pop("forward", None)
-        module.__dict__.pop("_original_forward", None)
-    try:
-        yield quick
-    finally:
-        del quick, halves
-
-
-def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
-    """`max_new_tokens`, or as many as fit behind the longest prompt; ValueError where that leaves none."""
-    window = getattr(model.config, "max_position_embeddings", None)
-    longest = max(range(len(prompts)), key=lambda i: len(prompts[i])) if prompts else None
-    if window is None or longest is None:
-        return max_new_tokens
-    tokens = len(prompts[longest])
-    if tokens >= window:
-        raise ValueError(
-            f"Prompt {longest} has {tokens:,} tokens, and the model reads at most {window:,}, its answer included. "
-            "Shorten it, or split it."
-        )
-    return min(max_new_tokens, window - tokens)
-
-
-def stop_token_ids(model, tokenizer) -> list[int]:
-    """The ids that end a text: the tokenizer's end, the template's end of turn, the model's own, and the begin
-    token, after which another text would follow."""
-    own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    own = own if isinstance(own, list) else [own]
-    ids = [tokenizer.eos_token_id, end_of_turn_id(tokenizer), *own, tokenizer.bos_token_id]
-    return sorted({i for i in ids if i is not None})
-
-
-@torch.inference_mode()
-def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end) -> list[list[int]]:
-    """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
-    device = model.device
-    different = list(dict.fromkeys(map(tuple, prompts)))  # a prompt that is asked several times is read once
-    copies = torch.tensor([different.index(tuple(prompt)) for prompt in prompts], device=device)
-    ids, mask = _pad_left([list(prompt) for prompt in different], device)
-    # A word's position must not depend on the padding before it.
-    position = (mask.cumsum(-1) - 1).clamp(min=0)
-    stops = torch.tensor(stop_ids, device=device)
-    alive, cache, new = list(range(len(prompts))), None, [[] for _ in prompts]
-    forward = plain_forward(model)
-    mask = mask if not mask.all() else None  # nothing is padded: attention needs none, and is faster without
-    for number in range(max_new_tokens):
-        output = forward(
-            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
-            logits_to_keep=1,
-        )  # fmt: skip
-        cache, logits = output.past_key_values, output.logits[:, -1]
-        if number == 0 and len(different) < len(prompts):
-            cache.batch_select_indices(copies)
-            logits, position, mask = logits[copies], position[copies], mask if mask is None else mask[copies]
-        token = _pick(logits, temperature)
-        ended = torch.isin(token, stops).tolist()
-        for row, (value, end) in enumerate(zip(token.tolist(), ended)):
-            if keep_end or not end:
-                new[alive[row]].append(value)
-            if not end:
-                ended[row] = has_stopped is not None and has_stopped(new[alive[row]])
-        keep = [row for row, end in enumerate(ended) if not end]
-        if not keep:
-            break
-        if len(keep) < len(alive):
-            rows = torch.tensor(keep, device=device)
-            cache.batch_select_indices(rows)
-            alive, token, position = [alive[r] for r in keep], token[rows], position[rows]
-            mask = mask if mask is None else mask[rows]
-        ids, position = token[:, None], position[:, -1:] + 1
-        mask = mask if mask is None else torch.cat([mask, mask.new_ones(len(keep), 1)], dim=1)
-    return new
-
-
-def plain_forward(model) -> Callable:
-    """The model's forward pass in the precision of its weights.
-
-    A trainer with bf16=True leaves its autocast wrapped around `model.forward`, once more each time it runs;
-    before and after training would then be measured in different precisions.
-    """
-    return MethodType(type(model).forward, model) if hasattr(model, "_original_forward") else model
-
-
-def _pad_left(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both (rows, longest), each row's text at the right end."""
-    longest = max(max(len(prompt) for prompt in prompts), 1)
-    ids = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _pick(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw.
-
-    The draw inverts the cumulative distribution, with one random number a row (`torch.multinomial` takes one a token).
-    Raises FloatingPointError where there are no probabilities.
-    """
-    if temperature <= 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits.float() / temperature, -1).cumsum(-1)
-    if not sums[:, -1].isfinite().all():
-        raise FloatingPointError("The model gives nan for a next token: its weights are damaged. Load it again.")
-    drawn = torch.rand(len(sums), 1, device=sums.device) * sums[:, -1:]
-    return torch.searchsorted(sums, drawn, right=True)[:, 0].clamp(max=sums.shape[1] - 1)
-
-
-def test_model_with_questions(
-    model,
-    tokenizer,
-    questions: str | list[str],
-    system_message: str | None = None,
-    title: str = "Model Output",
-    max_new_tokens: int = 100,
-) -> None:
-    """Print each question, or a single one, with the model's greedy answer to it."""
-    questions = _as_list(questions, "questions")
-    answers = generate_responses(model, tokenizer, questions, system_message, max_new_tokens)
-    print(f"=== {title} ===")
-    for number, (question, answer) in enumerate(zip(questions, answers), start=1):
-        print(f"\n{number}. {question}\n   {answer or '(nothing)'}")
-
-
-test_model_with_questions.__test__ = False  # pytest: the name is the reference course's, it is no test
-
-
-@torch.inference_mode()
-def next_token_table(model, tokenizer, text: str, k: int = 8) -> pd.DataFrame:
-    """The `k` likeliest next tokens after `text`: columns `token` (a space shown as ␣) and `probability`."""
-    ids = torch.tensor([text_ids(tokenizer, text)], device=model.device)
-    training, _ = model.training, model.eval()
-    logits = plain_forward(model)(input_ids=ids).logits[0, -1]
-    model.train(training)
-    top = torch.softmax(logits.float(), -1).topk(min(k, len(logits)))
-    tokens = [show_token(tokenizer.decode([i])) for i in top.indices.tolist()]
-    return pd.DataFrame({"token": tokens, "probability": top.values.tolist()})
-
-
-def show_token(token: str) -> str:
-    """A token with its spaces and line ends visible."""
-    return token.replace(" ", "␣").replace("\n", "\\n").replace("\t", "\\t")

@@ -1,27 +1,22 @@
-"""Loading a model and its tokenizer by name, and choosing the device, the precision and the seed.
+"""Loading a model and its tokenizer by name.
 
 A name is one of ours ("sprout-base"), a folder, or a name on the Hugging Face Hub.
-Left out on purpose: pickled weights, code shipped with a model (`trust_remote_code`), quantisation,
-several GPUs: of those a machine has, one is used, since TRL's trainers refuse more in one process.
+Left out on purpose: pickled weights, code shipped with a model (`trust_remote_code`), quantisation.
 """
 
 import difflib
-import os
 import re
-import threading
-import time
-from functools import cache
 from pathlib import Path
 
 import huggingface_hub
 import torch
-import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # read when PyTorch first asks for a GPU; yours goes before it
+from helper.machine.device import bf16_is_fast, choose_device
+from helper.machine.folders import project_folder
+from helper.machine.hub import hub_is_reachable
 
 SHIPPED_MODELS = ("sprout-base", "sprout-instruct", "sprout-dpo", "sprout-grpo")
-
 # `{% generation %}` marks what the assistant wrote: TRL's `assistant_only_loss` reads it.
 CHATML_TEMPLATE = (
     "{% for message in messages %}"
@@ -32,7 +27,6 @@ CHATML_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
 # For a tokenizer without ChatML's tokens: plain words, and its own end token closes the assistant's turn.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -129,24 +123,6 @@ def _hub_name(model_name: str) -> str:
     return name
 
 
-def hub_is_reachable(seconds: float = 4.0) -> bool:
-    """Whether the Hub answers within `seconds`; asked before huggingface_hub starts its long retries."""
-    answers = []
-
-    def ask():
-        try:
-            response = huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=seconds)
-            answers.append(response.status_code)
-        except Exception:  # no name, no route, no certificate, offline mode: all mean "no"
-            pass
-
-    # A thread, because looking a name up can take longer than any timeout of the connection itself.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return bool(answers)
-
-
 def _cannot_load(model_name: str, source: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     where = "the folder" if Path(source).is_dir() else "the Hub: is the name right, the model public and in safetensors?"
@@ -195,79 +171,3 @@ def end_of_turn_id(tokenizer) -> int | None:
     ids = tokenizer(after, add_special_tokens=False).input_ids
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return next((i for i in ids if i in special), None)
-
-
-def choose_device(use_gpu: bool = False) -> torch.device:
-    """The CPU, or when asked for the GPU: CUDA, else Apple's (MPS); RuntimeError when there is none."""
-    if not use_gpu:
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    raise RuntimeError(
-        "USE_GPU = True, but PyTorch sees no CUDA GPU and no Apple GPU. Set USE_GPU = False in the settings cell, "
-        "or install a CUDA build of torch (`python -m helper.environment` says what is there)."
-    )
-
-
-@cache
-def bf16_is_fast(device: torch.device | str = "cpu") -> bool:
-    """Whether bfloat16 training pays on `device`: pass it to the trainer as `bf16=`.
-
-    On a CPU it is measured (0.2 s): with AVX512-bf16 or AMX it is about twice as fast, without it is slower.
-    On Apple's GPU (MPS) it is left off. COURSE_BF16=0 or 1 in the environment decides instead.
-    """
-    if os.environ.get("COURSE_BF16") in ("0", "1"):
-        return os.environ["COURSE_BF16"] == "1"
-    if torch.device(device).type == "mps":
-        return False
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bf16_speedup() > 1.2
-
-
-@cache
-def bf16_speedup() -> float:
-    """How many times faster than float32 this CPU multiplies (2048, 256) by (256, 1024) in bfloat16."""
-    operands = [(torch.ones(2048, 256, dtype=d), torch.ones(256, 1024, dtype=d)) for d in (torch.float32, torch.bfloat16)]
-    times, begun = ([], []), time.perf_counter()
-    with torch.inference_mode():
-        # In turns: whatever else the machine does slows both. The first round also sets the kernels up.
-        while len(times[0]) < 3 or (len(times[0]) < 20 and time.perf_counter() - begun < 0.2):
-            for (a, b), measured in zip(operands, times):
-                start = time.perf_counter()
-                a @ b
-                measured.append(time.perf_counter() - start)
-    return min(times[0][1:]) / min(times[1][1:])
-
-
-def skip_masked_positions() -> None:
-    """Let TRL's losses leave out, on a CPU as on a GPU, the positions that do not count.
-
-    TRL multiplies the hidden states by the vocabulary's matrix to get log-probabilities. On a GPU it does so for the
-    completion's tokens, elsewhere for the prompt's and the padding's too, and masks those afterwards
-    (`add_fused_lm_head` in trl/trainer/utils.py, which asks `_use_triton`). The loss is the same; a step of Sprout
-    takes about 30% less time and less memory. Nothing happens with a TRL that does not ask.
-    """
-    from trl.trainer import utils
-
-    if hasattr(utils, "_use_triton"):
-        utils._use_triton = lambda device: True
-
-
-def set_seed(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators. Same machine, same seed: same result."""
-    transformers.set_seed(seed)
-
-
-def project_folder() -> Path:
-    """The repository's root: the folder that holds `helper/` and `data/`."""
-    return Path(__file__).resolve().parent.parent
-
-
-def output_folder(lesson: str = "") -> Path:
-    """The folder for a lesson's results, made if need be: outputs/<lesson>, or under COURSE_OUTPUTS."""
-    folder = Path(os.environ.get("COURSE_OUTPUTS") or project_folder() / "outputs") / lesson
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -10,8 +10,6 @@ import math
 
 import torch
 
-PAD_TO = 16  # training pads to a multiple of it: what is prepared for each new shape of a batch stays in memory
-
 
 def pad_responses(
     prompts: list[list[int]], responses: list[list[int]], pad_id: int, device=None, pad_to_multiple_of: int = 1

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from helper.algorithms.losses import ranking_loss
-from helper.algorithms.responses import PAD_TO
 from helper.algorithms.runs import LARGEST_NORM, Run, autocast
-from helper.live import LiveLog
+from helper.machine.sizes import PAD_TO
+from helper.trainers.live import LiveLog
 
 
 def conversation_ids(tokenizer, conversations: list[list[dict]]) -> tuple[torch.Tensor, torch.Tensor]:

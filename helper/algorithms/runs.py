@@ -2,25 +2,25 @@
 
 A `Run` is one file in the run's folder, replaced whole, so there is never a half-written one under its name.
 Each step begins with a seed of its own, so a run that goes on from a checkpoint draws what it would have drawn.
-Left out on purpose: what the trainers' checkpoints have beyond that (`helper.checkpoints`): several of them, a
+Left out on purpose: what the trainers' checkpoints have beyond that (`helper.trainers.checkpoints`): several of them, a
 schedule, data order.
 """
 
-import ctypes
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from transformers import TrainerControl, TrainerState
 
-from helper.checkpoints import Checkpoints, TrainingStopped, run_lock
-from helper.guards import TrainingAlarms
-from helper.live import LiveLog
-from helper.models import set_seed
+from helper.machine.device import set_seed
+from helper.machine.memory import give_back_memory
+from helper.trainers.alarms import TrainingAlarms
+from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
+from helper.trainers.live import LiveLog
 
 FILE = "run.pt"
 LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in the library
@@ -41,7 +41,7 @@ class Run:
         self.path, self.parts, self.steps, self.save_every = Path(folder) / FILE, parts, steps, save_every
         self.settings = json.loads(json.dumps({**settings, "steps": steps}, default=str))
         self.state = TrainerState(max_steps=steps, log_history=[])
-        self.live, self.alarms = LiveLog(charts=charts), TrainingAlarms()
+        self.live, self.alarms, self._interrupts = LiveLog(charts=charts), TrainingAlarms(), Interrupts()
         self._args = SimpleNamespace(
             max_completion_length=settings.get("max_new_tokens"), beta=settings.get("beta", 0), fp16=False
         )
@@ -51,8 +51,7 @@ class Run:
         self._open.enter_context(run_lock(self.path.parent))
         try:
             self._start()
-            self._interrupts = Checkpoints(self.path.parent, {})
-            self._open.enter_context(self._interrupts.catching_interrupts())
+            self._open.enter_context(self._interrupts.caught())
             for part in self.parts.values():
                 if isinstance(part, torch.optim.Optimizer):
                     self._open.callback(part.register_step_pre_hook(self._before_update).remove)
@@ -136,9 +135,3 @@ class Run:
 def autocast(model, bf16: bool):
     """bfloat16 for what may be in it, on the model's device, while the block lasts; nothing without `bf16`."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
-
-
-def give_back_memory() -> None:
-    """Hand freed memory back to the system. Batches of ever new shapes leave holes that glibc would keep."""
-    with suppress(OSError, AttributeError):  # not Linux, or another C library
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

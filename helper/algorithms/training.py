@@ -28,7 +28,6 @@ from helper.algorithms.ppo import (
     whiten,
 )
 from helper.algorithms.responses import (
-    PAD_TO,
     masked_mean,
     pad_responses,
     response_log_probabilities,
@@ -38,7 +37,8 @@ from helper.algorithms.responses import (
 )
 from helper.algorithms.runs import LARGEST_NORM, Run, autocast
 from helper.generation import generate_tokens, stop_token_ids
-from helper.live import LiveLog
+from helper.machine.sizes import PAD_TO
+from helper.trainers.live import LiveLog
 
 
 @dataclass

@@ -7,7 +7,6 @@ import math
 from functools import cache
 
 from helper.data import load_suite
-from helper.evaluation import wilson_interval
 from helper.exercises.checking import (
     NotStarted,
     Wrong,
@@ -22,6 +21,7 @@ from helper.exercises.checking import (
 )
 from helper.generation import complete_text
 from helper.graders import CLAUSE_ENDS, grade
+from helper.intervals import wilson_interval
 from helper.models import load_model_and_tokenizer
 
 # 1. How many questions are enough?

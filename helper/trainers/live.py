@@ -2,12 +2,11 @@
 
 The charts are drawn between two steps, while training waits, so they are drawn seldom: at most once in two
 seconds, and only as long as drawing stays within 3% of the time that has passed. Dotted lines show where the
-alarms of `helper.guards` would sound, and what a coin or a constant would reach.
+alarms of `helper.trainers.alarms` would sound, and what a coin or a constant would reach.
 Left out on purpose: experiment trackers, and charts outside a notebook, where it stays one line.
 """
 
 import gc
-import math
 import sys
 import time
 from html import escape
@@ -16,49 +15,14 @@ import pandas as pd
 from IPython.display import display
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from helper import guards
-from helper.plots import image_html, in_notebook, plot_progress
+from helper.figures.figure import image_html, in_notebook
+from helper.figures.training import charts_of, method, only_numbers, plot_progress
+from helper.trainers import alarms
 
 SHOWN = {
     "loss": "loss", "reward": "reward", "rewards/accuracies": "accuracy", "rewards/margins": "reward margin",
     "accuracy": "accuracy",
 }  # fmt: skip
-KL = "KL to the reference (nats a token)"
-CHARTS = {  # method: {title: {logged column: its name where there are two}}
-    "SFT": {
-        "loss (nats a token)": {"loss": ""},
-        "share of tokens predicted right": {"mean_token_accuracy": ""},
-        "learning rate": {"learning_rate": ""},
-    },
-    "DPO": {
-        "loss": {"loss": ""},
-        "preference accuracy": {"rewards/accuracies": ""},
-        "reward margin (β·m)": {"rewards/margins": ""},
-        "log-probability: chosen (solid), rejected (dashed)": {"logps/chosen": "chosen", "logps/rejected": "rejected"},
-    },
-    "GRPO": {
-        "reward": {"reward": ""},
-        "groups without spread": {"frac_reward_zero_std": ""},
-        "entropy (nats a token)": {"entropy": ""},
-        "tokens a response": {"completions/mean_length": ""},
-        "responses cut short": {"completions/clipped_ratio": ""},
-        "loss": {"loss": ""},
-        KL: {"kl": ""},
-    },
-    "PPO": {
-        "reward": {"reward": ""},
-        KL: {"kl": ""},
-        "value loss": {"value_loss": ""},
-        "variance explained by the values": {"explained_variance": ""},
-        "entropy (nats a token)": {"entropy": ""},
-        "responses cut short": {"completions/clipped_ratio": ""},
-    },
-    "REWARD": {
-        "loss": {"loss": ""},
-        "preference accuracy": {"accuracy": ""},
-        "margin, chosen - rejected": {"margin": ""},
-    },
-}
 DRAW_EVERY = 2.0  # seconds, at least
 DRAW_SHARE = 0.03  # of the training time, at most
 
@@ -138,7 +102,7 @@ class LiveLog(TrainerCallback):
         log = only_numbers(self.table())
         charts = charts_of(log)
         if charts:
-            figure = plot_progress(log, charts, alarm_levels(log, args), steps, guards.RUNNING)
+            figure = plot_progress(log, charts, alarm_levels(log, args), steps, alarms.RUNNING)
             self._picture, self._alt = image_html(figure, figure.alt), figure.alt
         self._last_cost = time.perf_counter() - start
         self.seconds_drawing += self._last_cost
@@ -158,68 +122,6 @@ class LiveLog(TrainerCallback):
             self._handle.update(data, raw=True)
 
 
-def only_numbers(log: pd.DataFrame) -> pd.DataFrame:
-    """The table with nan for what is no finite number: a chart must not stop a training."""
-    return log.apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
-
-
-def method(log: pd.DataFrame) -> str:
-    """The method that logs these columns: "SFT", "DPO", "GRPO", "PPO" or "REWARD" (a reward model)."""
-    signs = {"rewards/margins": "DPO", "value_loss": "PPO", "reward": "GRPO", "margin": "REWARD"}
-    return next((name for column, name in signs.items() if column in log), "SFT")
-
-
-def charts_of(log: pd.DataFrame) -> dict[str, dict]:
-    """The charts of CHARTS, without what was not logged; a KL that is always 0 was not measured either."""
-    logged = log.drop(columns="kl") if "kl" in log and not log["kl"].fillna(0).any() else log
-    charts = {
-        title: {column: label for column, label in columns.items() if column in logged}
-        for title, columns in CHARTS[method(log)].items()
-    }
-    return {title: columns for title, columns in charts.items() if columns}
-
-
-def alarm_levels(log: pd.DataFrame, args) -> dict[str, tuple]:
-    """{logged column: (level, words)}: where the alarms of `helper.guards` sound, from their own constants.
-
-    Two are no alarms: what a coin reaches in accuracy, and a constant in explained variance.
-    A level is a number, or one for each row of the table where it moves with the data. `args` is the trainer's.
-    """
-    levels = {"frac_reward_zero_std": (1.0, "alarm: no group has spread")}
-    levels["completions/clipped_ratio"] = (guards.CUT_OFF, f"alarm above {guards.CUT_OFF:.0%}")
-    levels["rewards/margins"] = (guards.ZERO_MARGIN, "alarm: stays at 0")
-    levels |= {"accuracy": (0.5, "a coin"), "explained_variance": (0.0, "no better than a constant")}
-    if method(log) == "SFT":
-        levels["loss"] = (0.0, "alarm: exactly 0")
-    longest = getattr(args, "max_completion_length", None)
-    if longest:
-        levels["completions/mean_length"] = (float(longest), "the longest allowed")
-    if "entropy" in log:
-        first = float(log["entropy"].iloc[0])
-        levels["entropy"] = (guards.COLLAPSED * first, f"alarm below {guards.COLLAPSED:.0%} of the first")
-    if "reward" in log:
-        best = log["reward"].rolling(guards.RUNNING).mean().max()
-        if best >= guards.NOTEWORTHY_REWARD:
-            levels["reward"] = (guards.FALLEN * best, f"alarm below {guards.FALLEN:.0%} of the best")
-    if {"logps/chosen", "rewards/chosen"} <= set(log) and getattr(args, "beta", 0):
-        levels["logps/chosen"] = (_unlearned_below(log, args.beta), "alarm: chosen below this line")
-    return levels
-
-
-def _unlearned_below(log: pd.DataFrame, beta: float) -> pd.Series:
-    """The log-probability of the chosen answers under which they count as unlearned, a value a row.
-
-    Implicit reward = β·(log-probability now - log-probability under the first model), which gives the latter.
-    """
-    first = log["logps/chosen"] - log["rewards/chosen"] / beta
-    first = first.rolling(guards.RUNNING, min_periods=1).mean()
-    return first - (guards.UNLEARNED_SHARE * first.abs()).clip(lower=guards.UNLEARNED_NATS)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
 def watch(trainer, charts: bool = True) -> LiveLog:
     """Put a LiveLog into a trainer, in place of what else would print; call it before `trainer.train()`.
 
@@ -234,3 +136,44 @@ def watch(trainer, charts: bool = True) -> LiveLog:
     live = LiveLog(charts=charts)
     trainer.add_callback(live)
     return live
+
+
+def alarm_levels(log: pd.DataFrame, args) -> dict[str, tuple]:
+    """{logged column: (level, words)}: where the alarms of `helper.trainers.alarms` sound, from their own constants.
+
+    Two are no alarms: what a coin reaches in accuracy, and a constant in explained variance.
+    A level is a number, or one for each row of the table where it moves with the data. `args` is the trainer's.
+    """
+    levels = {"frac_reward_zero_std": (1.0, "alarm: no group has spread")}
+    levels["completions/clipped_ratio"] = (alarms.CUT_OFF, f"alarm above {alarms.CUT_OFF:.0%}")
+    levels["rewards/margins"] = (alarms.ZERO_MARGIN, "alarm: stays at 0")
+    levels |= {"accuracy": (0.5, "a coin"), "explained_variance": (0.0, "no better than a constant")}
+    if method(log) == "SFT":
+        levels["loss"] = (0.0, "alarm: exactly 0")
+    longest = getattr(args, "max_completion_length", None)
+    if longest:
+        levels["completions/mean_length"] = (float(longest), "the longest allowed")
+    if "entropy" in log:
+        first = float(log["entropy"].iloc[0])
+        levels["entropy"] = (alarms.COLLAPSED * first, f"alarm below {alarms.COLLAPSED:.0%} of the first")
+    if "reward" in log:
+        best = log["reward"].rolling(alarms.RUNNING).mean().max()
+        if best >= alarms.NOTEWORTHY_REWARD:
+            levels["reward"] = (alarms.FALLEN * best, f"alarm below {alarms.FALLEN:.0%} of the best")
+    if {"logps/chosen", "rewards/chosen"} <= set(log) and getattr(args, "beta", 0):
+        levels["logps/chosen"] = (_unlearned_below(log, args.beta), "alarm: chosen below this line")
+    return levels
+
+
+def _unlearned_below(log: pd.DataFrame, beta: float) -> pd.Series:
+    """The log-probability of the chosen answers under which they count as unlearned, a value a row.
+
+    Implicit reward = β·(log-probability now - log-probability under the first model), which gives the latter.
+    """
+    first = log["logps/chosen"] - log["rewards/chosen"] / beta
+    first = first.rolling(alarms.RUNNING, min_periods=1).mean()
+    return first - (alarms.UNLEARNED_SHARE * first.abs()).clip(lower=alarms.UNLEARNED_NATS)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

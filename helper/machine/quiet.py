@@ -1,4 +1,6 @@
-"""Keeps library chatter out of the lessons' output; imported for its effect, before any Hugging Face library.
+"""Everything that importing `helper` changes: library chatter is kept out of the lessons' output, and one GPU is seen.
+
+Imported for its effect, before any Hugging Face library and before PyTorch first asks for a GPU.
 
 Left out on purpose: a blanket `warnings.simplefilter("ignore")`. Only warnings that are known, and that a
 student can do nothing about, are silenced; the rest still show.
@@ -11,6 +13,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one GPU: TRL refuses more in one process; yours goes first
 
 import logging
 

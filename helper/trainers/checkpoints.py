@@ -15,31 +15,21 @@ import math
 import os
 import re
 import shutil
-import signal
-import threading
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 from transformers import TrainerCallback, TrainerState
 
-WHOLE, UNFINISHED, LOCK = "whole.json", "unfinished", "run.lock"
+from helper.library import forget_accelerate, forget_unfinished_step, load_weights
+from helper.machine.folders import disk_is_full
+from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
+
+WHOLE, UNFINISHED = "whole.json", "unfinished"
 KEEP = 2  # whole checkpoints: the last one, and one more should the disk spoil it
 # Settings that say what is written and shown, not what is learned (the beginnings of their names).
 NOT_OF_THE_RUN = (
     "output_dir", "log", "save_", "eval", "per_device_eval", "hub_", "push_", "report_to", "run_name", "project",
     "trackio_", "disable_tqdm", "resume_", "do_", "debug", "include_", "num_completions_to_print",
 )  # fmt: skip
-
-
-class TrainingStopped(KeyboardInterrupt):
-    """Training was interrupted; the message says at which step, and how to go on.
-
-    In Jupyter the message alone is shown, and the cells waiting behind this one are not run.
-    """
-
-    def _render_traceback_(self) -> list[str]:  # IPython asks for it in place of the traceback
-        return [str(self)]
 
 
 def checkpoint_settings(every: int) -> dict:
@@ -110,7 +100,7 @@ def run_description(trainer) -> dict:
     settings = {k: v for k, v in trainer.args.to_dict().items() if not k.startswith(NOT_OF_THE_RUN)}
     description = {
         "trainer": type(trainer).__name__,
-        "model": Path(trainer.model.config._name_or_path).name,
+        "model": Path(trainer.model.config.name_or_path).name,
         "weights": sum(weight.numel() for weight in weights),
         "trained weights": sum(weight.numel() for weight in weights if weight.requires_grad),
         "rows of data": rows,
@@ -121,51 +111,13 @@ def run_description(trainer) -> dict:
     return json.loads(json.dumps(description, default=str))
 
 
-@contextmanager
-def run_lock(folder: str | Path):
-    """Holds a run's folder for this process; RuntimeError when another living process holds it.
-
-    The lock of a process that has died is taken over: the file holds its id and when it started.
-    """
-    path = Path(folder) / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = _living_holder(path)
-    if holder and holder != os.getpid():
-        raise RuntimeError(
-            f"Process {holder} is training in {folder}: another notebook, perhaps. Stop it (shut its kernel down), or "
-            "give this run another output_dir."
-        )
-    path.unlink(missing_ok=True)
-    try:
-        with open(path, "x", encoding="utf-8") as file:  # "x": fails when another process was faster
-            json.dump({"pid": os.getpid(), "started": psutil.Process().create_time()}, file)
-    except FileExistsError:
-        raise RuntimeError(
-            f"Another process has just begun to train in {folder}. Give one of them another output_dir."
-        ) from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _living_holder(path: Path) -> int | None:
-    try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-        process = psutil.Process(lock["pid"])
-        same = abs(process.create_time() - lock["started"]) < 2  # seconds; process ids are used again
-        return lock["pid"] if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
-
-
 class Checkpoints(TrainerCallback):
     """Marks whole checkpoints, removes old ones, and turns an interrupt into a stop at the end of a step."""
 
-    def __init__(self, folder: Path, description: dict, steps_between: int = 1):
-        self.folder, self.description = folder, description
+    def __init__(self, folder: Path, description: dict, interrupts: Interrupts, steps_between: int = 1):
+        self.folder, self.description, self.interrupts = folder, description, interrupts
         self.steps_between = steps_between  # a resumed run is the same only from a multiple of these
-        self.stopping = self._save_owed = False
+        self._save_owed = False
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         """GRPO's sampler draws an order of the prompts each epoch: a new one has to pass over those already used."""
@@ -175,47 +127,28 @@ class Checkpoints(TrainerCallback):
                 next(iter(sampler))
 
     def on_step_end(self, args, state, control, **kwargs):
-        self._save_owed |= control.should_save or self.stopping
+        self._save_owed |= control.should_save or self.interrupts.stopping
         last = state.global_step >= state.max_steps
         control.should_save = self._save_owed and (last or state.global_step % self.steps_between == 0)
         if control.should_save:
             self._save_owed = False
-            control.should_training_stop |= self.stopping
+            control.should_training_stop |= self.interrupts.stopping
             _begin_checkpoint(self.folder / f"checkpoint-{state.global_step}")
 
     def on_save(self, args, state, control, **kwargs):
         _mark_whole(self.folder / f"checkpoint-{state.global_step}", self.description)
         _remove_old(self.folder, state.global_step)
 
-    @contextmanager
-    def catching_interrupts(self):
-        """While it is open, the first interrupt asks for a stop and the second one raises KeyboardInterrupt."""
-        if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._interrupted)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _interrupted(self, number, frame):
-        if self.stopping:
-            raise KeyboardInterrupt
-        self.stopping = True
-        with suppress(RuntimeError):  # when it came within another print
-            print("Stopping at the end of this step. Interrupt again to stop at once.", flush=True)
-
 
 def _train(trainer, folder: Path, checkpoint: Path | None) -> None:
-    marks = Checkpoints(folder, run_description(trainer), _steps_between(trainer))
-    _forget_unfinished_step(trainer)
+    interrupts = Interrupts()
+    marks = Checkpoints(folder, run_description(trainer), interrupts, _steps_between(trainer))
+    forget_unfinished_step(trainer)
     if trainer.state.global_step == 0:
-        # Accelerate puts bf16 round a model once, and a second trainer's own forward pass over it would be float32.
-        trainer.model._is_accelerate_prepared = False
+        forget_accelerate(trainer.model)
     trainer.add_callback(marks)
     try:
-        with marks.catching_interrupts():
+        with interrupts.caught():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
         raise TrainingStopped(_stopped_within_a_step(trainer, folder)) from None
@@ -230,7 +163,7 @@ def _train(trainer, folder: Path, checkpoint: Path | None) -> None:
     step, steps = trainer.state.global_step, trainer.state.max_steps
     if step == 0:
         raise ValueError("No step was made: the data set has too few rows for one batch (in GRPO: of all its prompts).")
-    if marks.stopping and step < steps:
+    if interrupts.stopping and step < steps:
         trainer.model.eval()
         raise TrainingStopped(f"Stopped after step {step} of {steps} and saved. Run this cell again to go on from there.")
 
@@ -270,7 +203,7 @@ def _starting_point(trainer, folder: Path, resume: bool) -> Path | None:
 
 def _load_finished(trainer, checkpoint: Path) -> None:
     """Puts the result of a finished run into the trainer; the library itself would train one step too many."""
-    trainer._load_from_checkpoint(str(checkpoint))
+    load_weights(trainer, checkpoint)
     trainer.state = _state(checkpoint)
     _remove_old(checkpoint.parent, _step(checkpoint))
     handler = trainer.callback_handler
@@ -284,7 +217,7 @@ def _stopped_within_a_step(trainer, folder: Path) -> str:
     step, checkpoint = trainer.state.global_step, last_whole_checkpoint(folder)
     words = "There is no checkpoint yet, so load the model and make the trainer again to start anew."
     if checkpoint:
-        trainer._load_from_checkpoint(str(checkpoint))
+        load_weights(trainer, checkpoint)
         words = f"The model is back at step {_step(checkpoint)}. Run this cell again to go on from there."
     trainer.model.zero_grad()
     trainer.model.eval()
@@ -296,14 +229,6 @@ def _steps_between(trainer) -> int:
     parts = getattr(trainer.args, "steps_per_generation", None) or 1
     parts *= getattr(trainer.args, "num_iterations", 1)
     return parts // math.gcd(parts, trainer.args.gradient_accumulation_steps)
-
-
-def _forget_unfinished_step(trainer) -> None:
-    """TRL keeps counts of an interrupted step in the trainer, which would shift those of the next call."""
-    if hasattr(trainer, "_step"):
-        trainer._step = 0
-    for metrics in getattr(trainer, "_metrics", {}).values():
-        metrics.clear()
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -368,13 +293,6 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(removed, ignore_errors=True)
     os.replace(checkpoint, removed)
     shutil.rmtree(removed, ignore_errors=True)
-
-
-def disk_is_full(error: Exception) -> bool:
-    """The libraries wrap the system's error in several kinds of their own, torch's says "unexpected pos"."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(words in str(error).lower() for words in ("no space left", "os error 28", "unexpected pos"))
 
 
 def _full_disk_words(trainer, folder: Path) -> str:

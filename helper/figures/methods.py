@@ -1,0 +1,151 @@
+"""One picture a method: LoRA's two thin matrices, PPO's four models, DPO's loss, GRPO's advantages."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from helper.figures.figure import BLUE, COLOURS, FONT, GREY, INK, LINES, PALE, RED, SKY, make_figure
+
+
+def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
+    """W + B·A as a picture: the frozen matrix, and the two thin ones that are trained.
+
+    W is (rows, columns), B (rows, rank), A (rank, columns) (Hu et al. 2021, arXiv 2106.09685, eq. 3).
+    """
+    with plt.rc_context(FONT):
+        figure, (axis,) = make_figure(1, 1, 7, 2.8)
+        place = 0.0
+        parts = (
+            ("W", rows, columns, PALE, "+"), ("B", rows, rank, SKY, "·"), ("A", rank, columns, SKY, ""),
+        )  # fmt: skip
+        for name, height, width, colour, sign in parts:
+            axis.add_patch(Rectangle((place, -height / 2), width, height, facecolor=colour, edgecolor=INK,
+                                     linewidth=1 if colour == PALE else 2.5))  # fmt: skip
+            axis.text(place + width / 2, 0, name, ha="center", va="center", fontsize=12)
+            count = f"{height} x {width} = {height * width}"
+            axis.text(place + width / 2, -rows / 2 - 0.4, count, ha="center", va="top", fontsize=9)
+            axis.text(place + width + 1.2, 0, sign, ha="center", va="center", fontsize=14)
+            place += width + 2.4
+        axis.set(xlim=(-1, place), ylim=(-rows / 2 - 1.8, rows / 2 + 0.4), aspect="equal")
+        axis.axis("off")
+        frozen = Patch(facecolor=PALE, edgecolor=INK, label="frozen: W")
+        trained = Patch(facecolor=SKY, edgecolor=INK, linewidth=2.5, label="trained: B and A")
+        figure.legend(handles=[frozen, trained], loc="outside upper left", ncols=2, frameon=False)
+    figure.alt = (
+        f"A frozen {rows} x {columns} matrix W of {rows * columns} weights, plus B ({rows} x {rank}) times A "
+        f"({rank} x {columns}), the two that are trained, of {rank * (rows + columns)} weights together."
+    )
+    return figure
+
+
+def plot_ppo() -> Figure:
+    """The four models of PPO with a learned reward, and what flows between them in one step."""
+    boxes = {  # name: centre, text, trained
+        "policy": ((1.1, 2), "policy $π_θ$", True), "reference": ((4.6, 3.3), "reference $π_{ref}$", False),
+        "reward": ((4.6, 2), "reward model $r$", False), "critic": ((4.6, 0.7), "critic $V$", True),
+        "tokens": ((7.8, 2.65), "reward of\neach token", None), "gae": ((10.3, 1.7), "GAE", None),
+    }  # fmt: skip
+    arrows = (
+        ("policy", "reference", "answer"), ("policy", "reward", "answer"), ("policy", "critic", "answer"),
+        ("reference", "tokens", "KL term"), ("reward", "tokens", "score"),
+        ("tokens", "gae", ""), ("critic", "gae", "values"),
+    )  # fmt: skip
+    with plt.rc_context({**FONT, "text.parse_math": True}):
+        figure, (axis,) = make_figure(1, 1, 9.5, 3.6)
+        for start, end, text in arrows:
+            (x, y), (u, v) = boxes[start][0], boxes[end][0]
+            axis.annotate("", (u - 0.95, v), (x + 0.95, y), arrowprops={"arrowstyle": "->", "color": INK})
+            axis.text((x + u) / 2, (y + v) / 2 + 0.1, text, ha="center", fontsize=9, backgroundcolor="white")
+        for (x, y), text, trained in boxes.values():
+            colour, width = {True: (SKY, 2.5), False: (PALE, 1), None: ("white", 1)}[trained]
+            axis.add_patch(Rectangle((x - 0.95, y - 0.36), 1.9, 0.72, facecolor=colour, edgecolor=INK, linewidth=width))
+            axis.text(x, y, text, ha="center", va="center")
+        for model, height, what in (
+            ("policy", -0.55, "advantages: clipped loss"),
+            ("critic", -0.1, "returns: squared error"),
+        ):
+            x, y = boxes[model][0]
+            axis.plot([10.3, 10.3, x], [1.34, height, height], color=BLUE, linestyle="--", linewidth=1.2)
+            axis.annotate("", (x, y - 0.36), (x, height), arrowprops={"arrowstyle": "->", "color": BLUE, "linestyle": "--"})
+            axis.text(7.6, height + 0.07, what, ha="center", fontsize=9)
+        axis.set(xlim=(0, 11.4), ylim=(-0.75, 3.8))
+        axis.axis("off")
+        trained = Patch(facecolor=SKY, edgecolor=INK, linewidth=2.5, label="trained")
+        figure.legend(handles=[trained, Patch(facecolor=PALE, edgecolor=INK, label="frozen")], loc="outside upper left",
+                      ncols=2, frameon=False)  # fmt: skip
+    figure.alt = (
+        "4 models, 2 of them trained. The policy's answer goes to the frozen reference, which gives a KL term for each "
+        "token, to the frozen reward model, which gives a score at the end, and to the critic, which gives a value before "
+        "each token. The first two make the reward of each token; with the values GAE makes advantages, which train the "
+        "policy, and returns, which train the critic."
+    )
+    return figure
+
+
+def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
+    """DPO's loss -log σ(β·m), and its gradient's weight without the factor β, σ(-β·m), against the margin m.
+
+    m is the log-ratio of the chosen answer minus that of the rejected one, in nats (Rafailov et al. 2023,
+    eq. 7).
+    """
+    margin = np.linspace(-20, 60, 401)
+    with plt.rc_context(FONT):
+        figure, (loss, weight) = make_figure(1, 2, 9, 3.2)
+        for beta, colour, line in zip(betas, COLOURS * 9, LINES * 9, strict=False):
+            loss.plot(
+                margin,
+                np.logaddexp(0, -beta * margin),
+                line,
+                color=colour,
+                label=f"β = {beta:g}",
+                linewidth=2,
+            )
+            weight.plot(margin, 1 / (1 + np.exp(beta * margin)), line, color=colour, linewidth=2)
+        loss.plot(0, math.log(2), "o", color="black")
+        loss.annotate("start: ln 2", (0, math.log(2)), (2, 2.2), arrowprops={"arrowstyle": "-"})
+        loss.set(title="loss", xlabel="margin m (nats)", ylim=(0, 5))
+        weight.set(title="push on each answer, divided by β", xlabel="margin m (nats)", ylim=(0, 1))
+        figure.legend(loc="outside upper center", ncols=len(betas), frameon=False, handlelength=3)
+    at_20 = ", ".join(f"{np.logaddexp(0, -20 * beta):.2g} for β = {beta:g}" for beta in betas)
+    figure.alt = (
+        "DPO's loss and its push on the answers against the margin m. Every loss is ln 2 = 0.69 at m = 0 and falls "
+        f"as m grows, the faster the larger β: at m = 20 it is {at_20}. The push falls from 1 to 0 about m = 0."
+    )
+    return figure
+
+
+def plot_group_advantages(rewards: list[float] | list[list[float]]) -> Figure:
+    """Rewards of one or several groups, and the advantages (r - mean) / (std + 1e-4) that GRPO makes of them.
+
+    std is the sample's (n - 1), as in the library (Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
+    """
+    groups = [list(map(float, group)) for group in (rewards if isinstance(rewards[0], list | tuple) else [rewards])]
+    said = []
+    with plt.rc_context(FONT):
+        figure, axes = make_figure(len(groups), 2, 9, 0.4 + 2.2 * len(groups))
+        for row, group in enumerate(groups):
+            values, numbers = np.array(group), np.arange(1, len(group) + 1)
+            spread = values.std(ddof=1) if len(group) > 1 else 0.0
+            advantages = (values - values.mean()) / (spread + 1e-4)
+            left, right = axes[2 * row], axes[2 * row + 1]
+            left.bar(numbers, values, color=GREY)
+            left.axhline(values.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {values.mean():.2f}")
+            left.legend(frameon=False)
+            right.bar(numbers, advantages, color=[BLUE if a >= 0 else RED for a in advantages])
+            for number, advantage in zip(numbers, advantages, strict=True):
+                side, place = (2, "bottom") if advantage >= 0 else (-2, "top")
+                right.annotate(f"{advantage:+.1f}" if advantage else "0", (number, advantage), (0, side), ha="center",
+                               textcoords="offset points", va=place, fontsize=9)  # fmt: skip
+            right.axhline(0, color="black", linewidth=1)
+            right.set_ylim(-max(1, *abs(advantages)) * 1.35, max(1, *abs(advantages)) * 1.35)
+            if spread == 0:
+                right.text(0.5, 0.75, "all alike: no signal", ha="center", transform=right.transAxes)
+            left.set(title="reward", xticks=numbers, xlabel="response", ylim=(min(0, *values), max(1, *values) * 1.25))
+            right.set(title="advantage", xticks=numbers, xlabel="response")
+            listed = (", ".join(f"{x:.2g}" for x in numbers_of) for numbers_of in (values, advantages))
+            said.append("rewards {} give the advantages {}".format(*listed) + (", no signal" if spread == 0 else ""))
+    figure.alt = f"Groups of responses: {'; '.join(said)}."
+    return figure

@@ -1,0 +1,85 @@
+"""Confidence intervals, all of 95%: shares, differences on the same questions, means; and pass@k.
+
+Shares of right answers use Wilson's interval; differences on the same questions use Newcombe's paired interval, which keeps
+the pairing. Values that are not right/wrong (pass@8) use the normal approximation for a mean.
+Left out on purpose: significance stars, corrections for many comparisons.
+"""
+
+import math
+
+import numpy as np
+
+
+def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval for a share (Wilson 1927, JASA 22:209-212). (0, 1) when n is 0.
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> f"{low:.3f} {high:.3f}"
+    '0.490 0.943'
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no share.")
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low = 0.0 if successes == 0 else centre - half  # exact at the ends, where rounding would leave 1e-17
+    high = 1.0 if successes == n else centre + half
+    return low, high
+
+
+def paired_difference(before: list[bool], after: list[bool]) -> tuple[float, float, float]:
+    """After minus before on the same questions: (difference, low, high).
+
+    Newcombe's square-and-add interval for paired shares (Newcombe 1998, Statistics in Medicine 17:2635-2650,
+    method 10): Wilson's interval of each share, joined with their (continuity-corrected) correlation.
+    """
+    n = paired_length(before, after)
+    both = sum(bool(x) and bool(y) for x, y in zip(before, after, strict=True))
+    first, second = sum(map(bool, before)), sum(map(bool, after))
+    p1, p2 = first / n, second / n
+    (low1, high1), (low2, high2) = wilson_interval(first, n), wilson_interval(second, n)
+    excess = both * (n - first - second + both) - (second - both) * (first - both)  # ad - bc of the 2 x 2 table
+    if excess > 0:
+        excess = max(excess - n / 2, 0)
+    scale = math.sqrt(first * (n - first) * second * (n - second))
+    correlation = excess / scale if scale else 0.0
+    down = _joined(p2 - low2, high1 - p1, correlation)
+    up = _joined(high2 - p2, p1 - low1, correlation)
+    return p2 - p1, max(p2 - p1 - down, -1.0), min(p2 - p1 + up, 1.0)
+
+
+def mean_interval(values: list[float], z: float = 1.96, bounds: tuple | None = None) -> tuple[float, float]:
+    """The normal approximation's interval for a mean: mean ± z·s/√n; kept in [0, 1] when all values are."""
+    data = np.asarray(values, dtype=float)
+    if not np.isfinite(data).all():
+        raise ValueError("A metric's values must be finite numbers.")
+    half = z * data.std(ddof=1) / math.sqrt(len(data)) if len(data) > 1 else math.inf
+    if bounds is None:
+        bounds = (0.0, 1.0) if data.min() >= 0 and data.max() <= 1 else (-math.inf, math.inf)
+    return max(float(data.mean() - half), bounds[0]), min(float(data.mean() + half), bounds[1])
+
+
+def pass_at_k(correct: int, n: int, k: int) -> float:
+    """The chance that at least one of k samples is right, from `correct` right among n >= k samples,
+    unbiased.
+
+    1 - C(n - correct, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+
+    >>> pass_at_k(1, 4, 2)
+    0.5
+    """
+    if not (0 <= correct <= n and 1 <= k <= n):
+        raise ValueError(f"pass_at_k needs 0 <= correct <= n and 1 <= k <= n, not correct={correct}, n={n}, k={k}.")
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def _joined(x: float, y: float, correlation: float) -> float:
+    return math.sqrt(max(x**2 - 2 * correlation * x * y + y**2, 0.0))
+
+
+def paired_length(before, after) -> int:
+    if len(before) != len(after) or not len(before):
+        raise ValueError(f"Paired lists must be of one length, and not empty: {len(before)} before, {len(after)} after.")
+    return len(before)

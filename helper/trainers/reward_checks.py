@@ -1,0 +1,226 @@
+"""A reward function checked before training (`check_reward`) and guarded during it (`guard_reward`).
+
+Left out on purpose: asynchronous reward functions, reward models, and repair: a mistake is named and the student mends it.
+"""
+
+import copy
+import functools
+import inspect
+import numbers
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from helper.rewards import completion_text
+from helper.validation import shorten
+
+# What TRL's GRPO trainer passes to a reward function beside the columns of the data set.
+PASSED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+LARGEST_REWARD = torch.finfo(torch.float32).max  # the trainer's tensors: what is larger becomes inf there
+SAMPLE = 'a sample is a pair ("So 72.", "72") or a dict {"completion": "So 72.", "ground_truth": "72"}'
+
+
+def check_reward(
+    reward_func, samples: list, deterministic: bool = True, allow_none: bool = False, as_messages: bool = True
+) -> pd.DataFrame:
+    """Call a reward function as GRPOTrainer will, and show what it gives: the samples' columns and `reward`.
+
+    `samples`, two or more that deserve different rewards: (completion text, expected answer) pairs, the answer being
+    passed as `ground_truth`, or dicts of `completion` and the data set's other columns. `as_messages`: completions
+    arrive as message lists, as they do when the prompts are message lists. `allow_none`: None is meant, for
+    "no opinion on this one".
+    Raises TypeError (signature, kind of result) or ValueError (length, nan, inf, constant), naming the sample.
+    """
+    columns = _sample_columns(samples)
+    name, texts = name_of(reward_func), columns["completion"]
+    _check_signature(reward_func, (*PASSED, *columns))
+    rewards = _call_on_samples(reward_func, columns, as_messages)
+    _raise_if_faulty(name, rewards, texts, allow_none, place="sample")
+    if len(set(rewards)) == 1:
+        raise ValueError(
+            f"{name} gives {rewards[0]} for all {len(texts)} samples. A constant reward trains nothing: test it "
+            "with a right and a wrong completion, and see which condition is never met."
+        )
+    again = _call_on_samples(reward_func, columns, as_messages) if deterministic else rewards
+    for number, (first, second) in enumerate(zip(rewards, again, strict=True)):
+        if first != second:
+            raise ValueError(
+                f"{name} gave {first}, then {second} for sample {number} ({quoted(texts[number])}). If it is meant "
+                "to be random: check_reward(..., deterministic=False)."
+            )
+    return pd.DataFrame({**columns, "reward": rewards})
+
+
+def guard_reward(reward_func, allow_none: bool = False):
+    """The same reward function, stopping the run at its first nan, inf, None or wrong length.
+
+    The trainer would go on: nan and None count as "no opinion", and an inf gives its whole group a gradient of zero.
+    Raises ValueError, or TypeError for what is no list of numbers, with the step and the completion.
+    """
+    _check_signature(reward_func)
+    name = name_of(reward_func)
+
+    @functools.wraps(reward_func)
+    def guarded(completions: list, **kwargs) -> list[float]:
+        texts = [completion_text(completion) for completion in completions]
+        before = copy.deepcopy(completions)
+        rewards = reward_func(completions=completions, **kwargs)
+        state = kwargs.get("trainer_state")
+        where = name if state is None else f"{name}, step {state.global_step + 1}"
+        if completions != before:
+            raise ValueError(_changes_inputs(where, "completions"))
+        _raise_if_faulty(where, rewards, texts, allow_none)
+        return rewards
+
+    guarded.__name__ = name  # the trainer logs under it
+    return guarded
+
+
+def _sample_columns(samples: list) -> dict[str, list]:
+    if isinstance(samples, str | dict) or not isinstance(samples, Iterable):
+        raise TypeError(f"The samples are a {type(samples).__name__}, not a list: {SAMPLE}.")
+    rows = [_sample_row(sample, number) for number, sample in enumerate(samples)]
+    if len(rows) < 2:
+        raise ValueError("A reward is checked on two samples or more, which deserve different rewards.")
+    for number, row in enumerate(rows):
+        if "completion" not in row or set(row) != set(rows[0]):
+            columns = shorten(str(sorted(row, key=str)), 100)
+            raise ValueError(f"Sample {number} has {columns}: each needs `completion`, and the same other columns.")
+        if not isinstance(row["completion"], str):
+            raise TypeError(f"The completion of sample {number} is a {type(row['completion']).__name__}: {SAMPLE}.")
+    return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def _sample_row(sample, number: int) -> dict:
+    if isinstance(sample, list | tuple) and len(sample) == 2:
+        return {"completion": sample[0], "ground_truth": sample[1]}
+    if not isinstance(sample, dict):
+        length = f" of length {len(sample)}" if isinstance(sample, list | tuple) else ""
+        raise TypeError(f"Sample {number} is a {type(sample).__name__}{length}: {SAMPLE}.")
+    own = [name for name in PASSED if name in sample]
+    if own:
+        raise ValueError(f"Sample {number} has a column `{own[0]}`, which the trainer passes itself: {SAMPLE}.")
+    return dict(sample)
+
+
+def _check_signature(reward_func, passed: tuple | None = None) -> None:
+    if not callable(reward_func):
+        raise TypeError(f"A reward function is wanted, not {_repr(reward_func)}.")
+    try:
+        parameters = inspect.signature(reward_func).parameters.values()
+    except (TypeError, ValueError):
+        words = "Python cannot say which parameters it takes (is it a builtin?). Write def reward(completions, **kwargs)."
+        raise TypeError(f"{name_of(reward_func)}: {words}") from None
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(
+            f"{name_of(reward_func)}: add **kwargs: the trainer also passes prompts, completion ids and the data set's "
+            "columns."
+        )
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)]
+    if not any(p.name == "completions" and p.kind is not p.POSITIONAL_ONLY for p in named):
+        raise TypeError(f'{name_of(reward_func)}: its first parameter must be named "completions".')
+    for parameter in named if passed is not None else ():
+        if parameter.default is parameter.empty and parameter.name not in passed:
+            raise TypeError(
+                f'{name_of(reward_func)} asks for "{parameter.name}", which the trainer does not pass. It passes '
+                f"{', '.join(PASSED)} and the data set's columns: {', '.join(sorted(set(passed) - set(PASSED)))}."
+            )
+
+
+def _call_on_samples(reward_func, columns: dict[str, list], as_messages: bool):
+    try:
+        inputs = _inputs(columns, as_messages)
+        before = copy.deepcopy(inputs)
+        watched = [name for name in inputs if _are_equal(inputs[name], before[name])]
+        rewards = _call(reward_func, inputs)
+    except Exception as error:
+        hint = " Completions are message lists: completion_text(completion) is the text." if as_messages else ""
+        for number, text in enumerate(columns["completion"]):
+            try:
+                one = {name: values[number : number + 1] for name, values in columns.items()}
+                _call(reward_func, _inputs(one, as_messages))
+            except Exception:
+                words = f"{in_one_line(error)}{hint}"
+                raise ValueError(f"{name_of(reward_func)} fails on sample {number} ({quoted(text)}): {words}") from error
+        raise ValueError(f"{name_of(reward_func)} fails on the samples together: {in_one_line(error)}{hint}") from error
+    for name in watched:
+        if not _are_equal(inputs[name], before[name]):
+            raise ValueError(_changes_inputs(name_of(reward_func), name))
+    return rewards
+
+
+def _inputs(columns: dict[str, list], as_messages: bool) -> dict[str, list]:
+    """The lists that a reward function is given; copies, whatever it does to them."""
+    texts = columns["completion"]
+    others = {name: values for name, values in columns.items() if name not in ("completion", "prompt")}
+    prompts = columns.get("prompt", [[{"role": "user", "content": ""}] if as_messages else ""] * len(texts))
+    completions = [[{"role": "assistant", "content": text}] if as_messages else text for text in texts]
+    inputs = {"prompts": prompts, "completions": completions, "completion_ids": [[0] for _ in texts], **others}
+    return copy.deepcopy(inputs)
+
+
+def _call(reward_func, inputs: dict[str, list]):
+    state = SimpleNamespace(global_step=0)
+    return reward_func(**inputs, trainer_state=state, log_extra=lambda *a: None, log_metric=lambda *a: None)
+
+
+def _are_equal(one: list, other: list) -> bool:
+    """False also where it cannot be told, as of arrays."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
+def _changes_inputs(where: str, name: str) -> str:
+    return f"{where}: it changes its inputs ({name}), which other rewards and the trainer still read. Work on a copy."
+
+
+def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, place: str = "completion") -> None:
+    if rewards is None:
+        raise TypeError(f"{where} returned None: does it end with `return`?")
+    if not isinstance(rewards, list | tuple):
+        shape = f" of shape {tuple(rewards.shape)}" if hasattr(rewards, "shape") else ""
+        raise TypeError(f"{where} returned a {type(rewards).__name__}{shape}: return a list of floats, one a {place}.")
+    if len(rewards) != len(texts):
+        raise ValueError(f"{where} returned {len(rewards)} rewards for {len(texts)} {place}s: return one for each.")
+    for number, (reward, text) in enumerate(zip(rewards, texts, strict=True)):
+        what = f"{where} gave {_repr(reward)} for {place} {number} ({quoted(text)})"
+        if reward is None and not allow_none:
+            raise ValueError(f"{what}: is there a way through it without `return`? If None is meant: allow_none=True.")
+        if reward is not None and not isinstance(reward, numbers.Real | np.bool_):
+            raise TypeError(f"{what}: a float is wanted, not a {type(reward).__name__}.")
+        if reward is not None and not _is_finite(reward):
+            raise ValueError(f"{what}: a reward must be a finite number. Divided by zero, or took a logarithm of it?")
+
+
+def _is_finite(reward) -> bool:
+    try:
+        return abs(float(reward)) <= LARGEST_REWARD
+    except OverflowError:
+        return False
+
+
+def name_of(reward_func) -> str:
+    return getattr(reward_func, "__name__", type(reward_func).__name__)
+
+
+def in_one_line(error: Exception) -> str:
+    """An exception in words: its kind and its first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {shorten(lines[0], 200) if lines else ''}."
+
+
+def _repr(value) -> str:
+    """A value as Python shows it: its first line, not all of a long one."""
+    try:
+        return shorten(repr(value).splitlines()[0], 200)
+    except ValueError:  # an int of thousands of digits
+        return f"a {type(value).__name__} too long to show"
+
+
+def quoted(text: str, longest: int = 60) -> str:
+    return repr(text if len(text) <= longest else text[:longest] + "…")
