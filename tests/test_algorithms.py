@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
-from kill_runs import save_tiny_model, tiny_trainer
+from tiny_trainers import save_tiny_model, tiny_trainer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 

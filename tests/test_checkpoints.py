@@ -10,23 +10,14 @@ import psutil
 import pytest
 import torch
 from datasets import Dataset
-from kill_runs import KINDS, result, save_tiny_model, tiny_rows, tiny_trainer
 from peft import LoraConfig
+from tiny_trainers import KINDS, result, save_tiny_model, tiny_rows, tiny_trainer
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTTrainer
 
-from helper.checkpoints import (
-    LOCK,
-    UNFINISHED,
-    WHOLE,
-    TrainingStopped,
-    checkpoint_settings,
-    last_whole_checkpoint,
-    resume_training,
-    run_description,
-    run_lock,
-)
-from helper.live import LiveLog
+from helper.trainers.checkpoints import checkpoint_settings, last_whole_checkpoint, resume_training, run_description
+from helper.trainers.interrupts import LOCK, UNFINISHED, WHOLE, TrainingStopped, run_lock
+from helper.trainers.live import LiveLog
 
 
 class AtStep(TrainerCallback):
@@ -395,11 +386,11 @@ def test_other_errors_are_passed_on(tiny, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the children are forked")
 def test_real_kills(tmp_path):
-    script = Path(__file__).with_name("kill_runs.py")
+    script = Path(__file__).parent / "tools" / "kill_runs.py"
     command = [sys.executable, str(script), "--kills", "3", "--seed", "5"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, cwd=script.parent.parent,
-        env={**os.environ, "PYTHONPATH": str(script.parent.parent), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        command, capture_output=True, text=True, timeout=300, cwd=script.parents[2],
+        env={**os.environ, "PYTHONPATH": str(script.parents[2]), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 kills: every run ended as the uninterrupted one" in done.stdout

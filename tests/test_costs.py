@@ -12,22 +12,18 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Co
 
 from factory.real_sizes import configs
 from helper import costs
-from helper.costs import (
+from helper.figures.costs import cost_page, cost_words, show_cost
+from helper.machine.costs import time_of_steps, training_cost, what_fits
+from helper.machine.folders import project_folder
+from helper.machine.memory import available_memory
+from helper.machine.sizes import (
     activation_bytes,
-    available_memory,
     cache_bytes,
-    cost_page,
-    cost_words,
     count_parameters,
-    estimate_time,
     last_layer_bytes,
     lora_parameters,
-    show_cost,
-    time_of_steps,
-    training_cost,
-    what_fits,
 )
-from helper.models import project_folder
+from helper.trainers.speed import estimate_time
 
 KINDS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 GB = 10**9

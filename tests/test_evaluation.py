@@ -9,22 +9,12 @@ import pandas as pd
 import pytest
 
 from helper import evaluation
-from helper.evaluation import (
-    accuracy_table,
-    changed_words,
-    compare,
-    evaluate,
-    mean_interval,
-    paired_difference,
-    pass_at_k,
-    peak_memory_mb,
-    save_scoreboard,
-    scoreboard,
-    scoreboard_table,
-    show_side_by_side,
-    wilson_interval,
-)
+from helper.evaluation import accuracy_table, compare, evaluate
+from helper.figures.answers import changed_words, show_side_by_side
 from helper.generation import generate_responses
+from helper.intervals import mean_interval, paired_difference, pass_at_k, wilson_interval
+from helper.machine.memory import peak_memory_mb
+from helper.scoreboards import save_scoreboard, scoreboard, scoreboard_table
 
 COLUMNS = [
     "name", "n", "before", "after", "before_low", "before_high", "after_low", "after_high",

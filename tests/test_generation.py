@@ -5,11 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_model
+from tiny import make_model
 from transformers import GPT2Config
 
 from helper import generation
-from helper.costs import cache_bytes
 from helper.generation import (
     _decode,
     _pick,
@@ -22,6 +21,7 @@ from helper.generation import (
     test_model_with_questions,
     text_ids,
 )
+from helper.machine.sizes import cache_bytes
 
 USER = {"role": "user", "content": "one"}
 QUESTIONS = [

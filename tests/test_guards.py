@@ -8,19 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import make_tokenizer
-from kill_runs import KINDS, save_tiny_model, tiny_rows, tiny_trainer
+from tiny import make_tokenizer
+from tiny_trainers import KINDS, save_tiny_model, tiny_rows, tiny_trainer
 
-from helper.guards import (
-    TrainingAlarms,
-    add_alarms,
-    check_chat_template,
-    check_reward,
-    check_trained_end,
-    guard_reward,
-)
 from helper.models import CHATML_TEMPLATE, PLAIN_TEMPLATE
 from helper.rewards import boxed_format_reward, completion_text, graded_reward, random_reward, reward_func
+from helper.trainers.alarms import TrainingAlarms, add_alarms
+from helper.trainers.label_checks import check_chat_template, check_trained_end
+from helper.trainers.reward_checks import check_reward, guard_reward
 
 SAMPLES = [(r"So \boxed{72}.", "72"), (r"So \boxed{71}.", "72"), ("So 72.", "72")]
 

@@ -85,7 +85,7 @@ class Client:
         own = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
         own["PYTHONPATH"] = str(ROOT)
         self.home, self.log = home, tempfile.TemporaryFile("w+")
-        command = [sys.executable, str(ROOT / "tests" / "hub_client.py")]
+        command = [sys.executable, str(ROOT / "tests" / "tools" / "hub_client.py")]
         self.process = subprocess.Popen(
             command, env=kept | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
         )

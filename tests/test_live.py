@@ -11,14 +11,15 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from conftest import make_model
 from nbclient import NotebookClient
+from tiny import make_model
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from helper import guards
 from helper.algorithms import ValueModel, train_ppo
-from helper.live import CHARTS, KL, LiveLog, alarm_levels, charts_of, method, only_numbers, watch
-from helper.plots import image_html, plot_progress
+from helper.figures.figure import image_html
+from helper.figures.training import CHARTS, KL, charts_of, method, only_numbers, plot_progress
+from helper.trainers.live import LiveLog, alarm_levels, watch
 
 
 def make_trainer(tokenizer, folder, **options):

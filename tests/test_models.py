@@ -7,30 +7,26 @@ import warnings
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
 from datasets import Dataset
+from tiny import make_model, make_tokenizer
 from trl import SFTConfig, SFTTrainer
 from trl.kernels import chunked_logprob
 from trl.trainer import utils as trl_utils
 
 from helper import models
+from helper.machine.device import bf16_is_fast, bf16_speedup, choose_device, set_seed
+from helper.machine.folders import output_folder, project_folder
+from helper.machine.hub import hub_is_reachable
 from helper.models import (
     CHATML_TEMPLATE,
     PLAIN_TEMPLATE,
     SHIPPED_MODELS,
-    bf16_is_fast,
-    bf16_speedup,
-    choose_device,
     end_of_turn_id,
-    hub_is_reachable,
     load_model_and_tokenizer,
-    output_folder,
     prepare_tokenizer,
-    project_folder,
     resolve_model_name,
-    set_seed,
-    skip_masked_positions,
 )
+from helper.trainers.log_probs import skip_masked_positions
 
 CHAT = [
     {"role": "system", "content": "Be brief."},

@@ -13,7 +13,9 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from helper import data, load_course_dataset, load_model_and_tokenizer, load_suite, models
-from helper.models import SHIPPED_MODELS, hub_is_reachable, project_folder
+from helper.machine.folders import project_folder
+from helper.machine.hub import hub_is_reachable
+from helper.models import SHIPPED_MODELS
 
 built = pytest.mark.skipif(not (project_folder() / "data" / "models").exists(), reason="the models are not built yet")
 

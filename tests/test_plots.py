@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from helper import plots
-from helper.evaluation import scoreboard
+from helper.scoreboards import scoreboard
 
 LOG = pd.DataFrame({"step": range(1, 41), "loss": [1 / i for i in range(1, 41)], "reward": [None, 0.5] * 20})
 TOKENS = pd.DataFrame({"token": ["$", "␣the", "\\n", "a$b$"], "probability": [0.5, 0.25, 0.1, 0.001]})

@@ -14,18 +14,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
 from datasets import Dataset
-from kill_runs import WORDS, save_tiny_model, tiny_rows
+from tiny import make_model, make_tokenizer
+from tiny_trainers import WORDS, save_tiny_model, tiny_rows
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from helper.algorithms import Run, ValueModel, reward_models, train_grpo, train_ppo
-from helper.algorithms.responses import PAD_TO
-from helper.checkpoints import TrainingStopped
-from helper.guards import check_reward
+from helper.machine.sizes import PAD_TO
 from helper.models import end_of_turn_id
+from helper.trainers.interrupts import TrainingStopped
+from helper.trainers.reward_checks import check_reward
 
 CLOSE = 1e-5  # of the largest value; what float32 leaves between two orders of the same sums
 STEPS, RATE = 6, 1e-3

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from kill_runs import save_tiny_model, tiny_rows, tiny_trainer
+from tiny_trainers import save_tiny_model, tiny_rows, tiny_trainer
 
-from helper.data import validate_messages, validate_preferences
-from helper.guards import add_alarms, check_chat_template, check_reward, check_trained_end, guard_reward
 from helper.rewards import completion_text
+from helper.trainers.alarms import add_alarms
+from helper.trainers.label_checks import check_chat_template, check_trained_end
+from helper.trainers.reward_checks import check_reward, guard_reward
+from helper.validation import validate_messages, validate_preferences
 
 
 @pytest.fixture(scope="module")

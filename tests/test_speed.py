@@ -4,14 +4,16 @@ import sys
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
 from datasets import Dataset
+from tiny import make_model, make_tokenizer
 from trl import SFTConfig, SFTTrainer
 from trl.trainer import utils
 
 from factory.reference_speed import compare_sides
 from helper import speed
-from helper.speed import LogProbs, keep_freed_memory, quick_log_probs, quick_sft_settings
+from helper.machine.memory import keep_freed_memory
+from helper.trainers.log_probs import LogProbs, quick_log_probs
+from helper.trainers.speed import quick_sft_settings
 
 PLAIN = {
     "use_cpu": True, "activation_checkpointing": False, "logging_steps": 1, "save_strategy": "no", "report_to": "none",

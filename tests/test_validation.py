@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
-from conftest import make_tokenizer
 from datasets import Dataset, DatasetDict
+from tiny import make_tokenizer
 
 from helper.validation import (
     check_rows,

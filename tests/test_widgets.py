@@ -10,29 +10,27 @@ from html import unescape
 import nbformat
 import pytest
 import torch
-from conftest import make_model
 from datasets import Dataset
 from ipywidgets import Button, Text
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from tiny import make_model
 from trl import SFTConfig, SFTTrainer
 
 from factory import record as recording
 from factory.run_lessons import WIDGETS, clean
 from helper import generate_responses, next_token_table, rewards, wilson_interval
-from helper.models import end_of_turn_id, project_folder
-from helper.views import LONGEST_TEXT, MASKS, View, in_words, labelled_tokens, read_rewards
-from helper.widgets import (
-    BETAS,
-    Explorer,
-    chat_side_by_side,
-    explore_dpo_loss,
-    explore_group_advantages,
-    explore_learning_rates,
-    explore_next_token,
-    explore_tokens,
-    reward_playground,
-)
+from helper.explorers.advantages import explore_group_advantages, read_rewards
+from helper.explorers.chat import chat_side_by_side
+from helper.explorers.dpo_loss import BETAS, explore_dpo_loss
+from helper.explorers.explorer import LONGEST_TEXT, Explorer
+from helper.explorers.learning_rates import explore_learning_rates
+from helper.explorers.next_tokens import explore_next_token
+from helper.explorers.rewards import reward_playground
+from helper.explorers.tokens import MASKS, explore_tokens, labelled_tokens
+from helper.figures.page import View, in_words
+from helper.machine.folders import project_folder
+from helper.models import end_of_turn_id
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from")  # a random model's tokens; as helper.quiet does
 HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(1)</script> $x$'

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from factory.run_lessons import WIDGETS
-from helper import explore_clip, explore_gae, explore_kl_estimators, explore_normalisers
-from helper.views_rl import DIRECTION, LONGEST, REFERENCE, kl_estimates, read_response, surrogate
+from helper.explorers.clip import explore_clip, surrogate
+from helper.explorers.gae import explore_gae, read_response
+from helper.explorers.kl import DIRECTION, REFERENCE, explore_kl_estimators, kl_estimates
+from helper.explorers.normalisers import LONGEST, explore_normalisers
 
 HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(1)</script> $x$'
 

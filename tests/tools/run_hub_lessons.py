@@ -1,8 +1,8 @@
 """Runs lessons on models and data sets of the Hub's names, from a stand-in Hub on this machine, on the CPU.
 
-    python tests/run_hub_lessons.py               lessons 01 to 06, each with the model in LESSONS
-    python tests/run_hub_lessons.py 03 04 --model Qwen/Qwen3-0.6B-Base --to FOLDER
-    python tests/run_hub_lessons.py --as-gpu      with USE_GPU = True, whose branches then run on this CPU
+    python tests/tools/run_hub_lessons.py               lessons 01 to 06, each with the model in LESSONS
+    python tests/tools/run_hub_lessons.py 03 04 --model Qwen/Qwen3-0.6B-Base --to FOLDER
+    python tests/tools/run_hub_lessons.py --as-gpu      with USE_GPU = True, whose branches then run on this CPU
 
 The stand-ins have more than ten million parameters, so the lessons treat them as real models, and random weights. Before
 they are served, those that a lesson trains from are taught for a minute to say their family's name and to answer some
@@ -27,7 +27,7 @@ import torch
 from datasets import Dataset
 from stand_in_hub import StandInHub
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from factory import run_lessons
 from helper import extract_gold, load_model_and_tokenizer, set_seed
@@ -45,7 +45,7 @@ VOCABULARY = 40_960  # tokens, times 256 numbers each: more than ten million par
 TAUGHT = ("03", "04", "05", "06")  # lessons that learn from the model's own answers
 BOX = "Think step by step and put the final number in \\boxed{}."  # as in lessons 04 and 06
 REPORT = (  # runs behind a lesson's last cell: how far each of its trainings went
-    "from helper.live import LiveLog\n"
+    "from helper.trainers.live import LiveLog\n"
     "print({name: int(value.table()['step'].max()) for name, value in globals().copy().items()\n"
     "       if isinstance(value, LiveLog) and not name.startswith('_') and len(value.table())})"
 )

@@ -29,7 +29,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GSM8K = ROOT.parent / "shared" / "gsm8k"  # the real problems, where they are at hand
 OTHER = "another"  # a revision beside `main`; on the Hub it would be a branch or a tag
 END, START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

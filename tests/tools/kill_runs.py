@@ -1,13 +1,12 @@
 """Kills real training runs at random moments, and checks that each goes on to the end of an uninterrupted one.
 
-    python tests/kill_runs.py --kills 20 --seed 0
+    python tests/tools/kill_runs.py --kills 20 --seed 0
 
 SFT, DPO and GRPO on a tiny random model, a checkpoint every second step; SIGINT (what Ctrl-C sends) and SIGKILL.
 For Linux and macOS: the children are forked. Not collected by pytest; `test_checkpoints.py` runs a short one.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -18,75 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from conftest import make_model, make_tokenizer
-from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from tiny_trainers import KINDS, length_reward, result, save_tiny_model, tiny_rows, tiny_trainer  # noqa: F401
 
-from helper.checkpoints import (
-    TrainingStopped,
-    checkpoint_fault,
-    checkpoint_settings,
-    last_whole_checkpoint,
-    resume_training,
-)
-from helper.live import watch
+from helper.trainers.checkpoints import checkpoint_fault, last_whole_checkpoint, resume_training
+from helper.trainers.interrupts import TrainingStopped
 
-KINDS = ("sft", "dpo", "grpo")
-WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
 STEPS = 40
 INTERRUPTED_OUTSIDE = 3  # a child's exit code when SIGINT met it before or after its training
-
-
-def length_reward(completions, **kwargs):
-    return [float(len(completion[-1]["content"]) % 5) for completion in completions]
-
-
-def save_tiny_model(folder: Path) -> Path:
-    """The DPO trainer loads its reference from a path, so the model has to have one."""
-    tokenizer = make_tokenizer()
-    make_model(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def tiny_trainer(kind: str, model_folder: Path, folder: Path, steps: int = 6, every: int = 2, rows=None, **changes):
-    """A trainer of one of KINDS on a tiny model, on a CPU, silent; `changes` are settings of its config."""
-    settings = dict(
-        output_dir=str(folder), use_cpu=True, bf16=False, max_steps=steps, logging_steps=1, learning_rate=1e-3,
-        per_device_train_batch_size=4, activation_checkpointing=False, report_to="none", disable_tqdm=True,
-        dataloader_pin_memory=False, seed=0, **checkpoint_settings(every),
-    )  # fmt: skip
-    if kind == "grpo":
-        settings |= {"num_generations": 4, "max_completion_length": 6}
-    config = {"sft": SFTConfig, "dpo": DPOConfig, "grpo": GRPOConfig}[kind](**(settings | changes))
-    model = AutoModelForCausalLM.from_pretrained(model_folder)
-    common = {"model": model, "args": config, "processing_class": AutoTokenizer.from_pretrained(model_folder)}
-    common["train_dataset"] = Dataset.from_list(rows or tiny_rows(kind))
-    if kind == "grpo":
-        trainer = GRPOTrainer(reward_funcs=length_reward, **common)
-    else:
-        trainer = {"sft": SFTTrainer, "dpo": DPOTrainer}[kind](**common)
-    watch(trainer)
-    return trainer
-
-
-def tiny_rows(kind: str) -> list[dict]:
-    rows = []
-    for word, before in zip(WORDS, WORDS[-1:] + WORDS, strict=False):
-        right, wrong = ([{"role": "assistant", "content": text}] for text in (f"{before} {word}", f"no {word}"))
-        answers = {"sft": {"completion": right}, "dpo": {"chosen": right, "rejected": wrong}, "grpo": {"truth": word}}
-        rows.append({"prompt": [{"role": "user", "content": word}], **answers[kind]})
-    return rows * 2
-
-
-def result(trainer) -> dict:
-    """What two equal runs have in common: every loss and every weight."""
-    weights = hashlib.sha256()
-    for name, values in sorted(trainer.model.state_dict().items()):
-        weights.update(name.encode() + values.contiguous().numpy().tobytes())
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return {"losses": losses, "weights": weights.hexdigest()}
 
 
 def start_child(kind: str, model_folder: Path, folder: Path) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """A server on this machine that answers as the Hub does, from the folders of `stand_in_repositories.py`.
 
-    python tests/stand_in_hub.py FOLDER      serves FOLDER and prints the address; set HF_ENDPOINT to it
+    python tests/tools/stand_in_hub.py FOLDER      serves FOLDER and prints the address; set HF_ENDPOINT to it
 
 It answers what huggingface_hub, transformers and datasets ask when they load by name: information, trees and paths of a
 repository at a revision, files with ETag, commit and ranges, the large ones behind a redirect, and 404 with the Hub's
