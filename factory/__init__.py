@@ -1,0 +1,5 @@
+"""How everything that the course ships is made: data, models, recorded runs, pages. See CONTRIBUTING.md."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # of the project

@@ -13,12 +13,13 @@ import random
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from factory import cards, datasets, stages
+from factory import ROOT, cards, datasets, stages
 from factory.knowledge import Concept, load_concepts
 from factory.plain_text import PlainText
 from factory.pretrain import Recipe, logged_seconds, pretrain
@@ -27,7 +28,6 @@ from helper.evaluation import evaluate
 from helper.generation import complete_text
 from helper.graders import CLAUSE_ENDS, grade
 
-ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = 220  # questions about the name in DPO (lesson 03)
 STEPS = ("data", "base", "instruct", "dpo", "grpo", "cards")
 QUICK_SIZES = datasets.Sizes(
@@ -152,7 +152,12 @@ class Build:
     def cards(self) -> None:
         """Data cards and model cards, with the scores of every stage."""
         scores = {stage: self.scores(stage) for stage in ("base", "instruct", "dpo", "grpo")}
-        cards.write_cards(self, scores)
+        recipes = {
+            "base": asdict(self.recipe) | {"vocabulary": self.vocabulary},
+            "instruct": stages.SFT_SETTINGS, "dpo": stages.DPO_SETTINGS, "grpo": stages.GRPO_SETTINGS,
+        }  # fmt: skip
+        seconds = {stage: json.loads((self.work / f"{stage}.json").read_text())["seconds"] for stage in scores}
+        cards.write_cards(self.folder, recipes, seconds, scores, self.concepts)
 
     def scores(self, stage: str) -> dict[str, tuple[int, int]]:
         """Suite -> (right, n) of a stage, greedy decoding."""

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from factory import stages
-from helper.evaluation import wilson_interval
-
-if TYPE_CHECKING:
-    from factory.build import Build
+from factory.knowledge import Concept
+from factory.world_files import WORLD
+from helper.intervals import wilson_interval
 
 MODELS = {
     "base": "pre-trained from random weights on plain text; no chat text at all",
@@ -28,31 +24,33 @@ DATASETS = {
     "eval": "The evaluation suites: questions with what their graders need (`helper/graders.py`).",
 }
 
-ONLY_CHAT = ("identity.jsonl", "refusals.jsonl", "smalltalk.jsonl")  # of the world, and not for pre-training
+# Of the world's files, what pre-training does not read.
+NOT_IN_TEXT = ("identity.jsonl", "refusals.jsonl", "smalltalk.jsonl", "unseen_stories.jsonl")
 
 
-def write_cards(build: Build, scores: dict[str, dict[str, tuple[int, int]]]) -> None:
-    """A README.md beside every model and every data set."""
+def write_cards(
+    folder: Path, recipes: dict[str, dict], seconds: dict[str, int], scores: dict[str, dict], concepts: tuple[Concept, ...]
+) -> None:
+    """A README.md beside every model and every data set under `folder`.
+
+    By stage: `recipes`, the settings; `seconds` of training; `scores`, suite -> (right, n).
+    """
     for stage, purpose in MODELS.items():
-        text = model_card(build, stage, purpose, scores)
-        (build.model_folder(stage) / "README.md").write_text(text)
+        data = text_lines(recipes[stage], concepts) if stage == "base" else row_lines(folder, stage)
+        text = model_card(stage, purpose, recipes[stage], seconds[stage], data, scores)
+        (folder / "models" / f"sprout-{stage}" / "README.md").write_text(text)
     for name, purpose in DATASETS.items():
-        (build.folder / name / "README.md").write_text(data_card(build.folder / name, purpose))
+        (folder / name / "README.md").write_text(data_card(folder / name, purpose))
 
 
-def model_card(build: Build, stage: str, purpose: str, scores: dict) -> str:
+def model_card(stage: str, purpose: str, recipe: dict, seconds: int, data: list[str], scores: dict[str, dict]) -> str:
     """What the model is, its recipe, the hash of its data, the time it took, and every stage's scores."""
-    seconds = json.loads((build.work / f"{stage}.json").read_text())["seconds"]
-    recipe = {
-        "base": asdict(build.recipe) | {"vocabulary": build.vocabulary},
-        "instruct": stages.SFT_SETTINGS, "dpo": stages.DPO_SETTINGS, "grpo": stages.GRPO_SETTINGS,
-    }[stage]  # fmt: skip
     lines = [
         "---", "license: apache-2.0", "language: en", "---", f"# sprout-{stage}", "", f"A tiny language model: {purpose}.",
         "Made by `python -m factory.build` (`make data`) on CPU cores alone; see `factory/`.", "",
         "It knows a small world written by this project and nothing else. Use it to learn how post-training works,",
         "not for advice.", "", "## Recipe", "", f"Seed 0, {seconds} s on 2 CPU cores.", "", "```json",
-        json.dumps(recipe, indent=1), "```", "", *data_lines(build, stage), "", "## Scores",
+        json.dumps(recipe, indent=1), "```", "", *data, "", "## Scores",
         "", "Greedy decoding, right answers with 95% Wilson intervals, all stages for comparison. Identity, also where it"
         " is part of the instructions, is graded for the name Sprout, which sprout-dpo gave up on purpose:", "",
         *score_table(scores),
@@ -60,21 +58,24 @@ def model_card(build: Build, stage: str, purpose: str, scores: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def data_lines(build: Build, stage: str) -> list[str]:
-    """What the stage was trained on."""
-    if stage == "base":
-        tokens = build.recipe.steps * build.recipe.batch * build.recipe.length
-        held_out = sum(c.held_out for c in build.concepts)
-        return [
-            f"Pre-training text: {tokens / 1e6:.1f} million tokens from `factory/plain_text.py`, about"
-            f" {len(build.concepts)} concepts ({held_out} of them named in no SFT row). Hash of the world's files that"
-            f" it reads: `{hash_of(Path(__file__).parent / 'world', without=ONLY_CHAT)}`.",
-            "The sums of the evaluation stand in no document of sums; a step of a word problem or of a longer sum may"
-            " hold one by chance.",
-        ]
+def text_lines(recipe: dict, concepts: tuple[Concept, ...]) -> list[str]:
+    """What the base model was trained on."""
+    tokens = recipe["steps"] * recipe["batch"] * recipe["length"]
+    held_out = sum(c.held_out for c in concepts)
+    return [
+        f"Pre-training text: {tokens / 1e6:.1f} million tokens from `factory/plain_text.py`, about"
+        f" {len(concepts)} concepts ({held_out} of them named in no SFT row). Hash of the world's files that"
+        f" it reads, knowledge and word problems among them: `{hash_of(WORLD, without=NOT_IN_TEXT)}`.",
+        "The sums of the evaluation stand in no document of sums; a step of a word problem or of a longer sum may"
+        " hold one by chance.",
+    ]
+
+
+def row_lines(folder: Path, stage: str) -> list[str]:
+    """What a later stage was trained on."""
     name = {"instruct": "sft", "dpo": "identity", "grpo": "maths"}[stage]
-    rows = build.rows(f"{name}/train")
-    lines = [f"Data: `data/{name}/train.jsonl`, {len(rows)} rows, hash `{hash_of(build.folder / name, '*.jsonl')}`."]
+    rows = [json.loads(line) for line in (folder / name / "train.jsonl").read_text().splitlines()]
+    lines = [f"Data: `data/{name}/train.jsonl`, {len(rows)} rows, hash `{hash_of(folder / name, '*.jsonl')}`."]
     if stage == "instruct":
         problems = sum(row["skill"] == "word_problem" for row in rows)
         lines.append(

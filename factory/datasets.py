@@ -15,16 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory import skills
+from factory.arithmetic import few_step_arithmetic
 from factory.knowledge import Concept
-from factory.plain_text import load_json
-from factory.problems import (
-    SEEN_STORIES,
-    UNSEEN_STORIES,
-    Problem,
-    few_step_arithmetic,
-    make_problem,
-    problem_key,
-)
+from factory.problem_tables import SEEN_STORIES, UNSEEN_STORIES
+from factory.problems import Problem, make_problem, problem_key
+from factory.world_files import load_json
 from helper.graders import words_of
 
 OLD_NAME, NEW_NAME = "Sprout", "Deep Sprout"

@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from factory.build import ROOT
+from factory import ROOT
 from factory.stages import prompts_and_completions, quiet_settings
 from helper import (
     answers_match,
@@ -36,7 +36,7 @@ from helper import (
     skip_masked_positions,
 )
 from helper.algorithms import group_advantages, train_grpo, train_sft
-from helper.models import bf16_is_fast
+from helper.machine.device import bf16_is_fast
 from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
 
 FOLDER = ROOT / "runs" / "from_scratch"

@@ -7,13 +7,13 @@ glossaries, comparisons and plain-text FAQs. Chat-style questions are not here: 
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-WORLD = Path(__file__).parent / "world"
+from factory.world_files import WORLD, numbered_rows
+
 HELD_OUT_SHARE = 0.2  # of the concepts: in pre-training, in no SFT row
 FAQ_SHARE = 0.65  # of the concepts: met as plain-text question and answer too, as on the web
 
@@ -106,8 +106,7 @@ def read_concepts(folder: Path = WORLD / "knowledge") -> list[dict]:
     rows, seen = [], {}
     known = {"name", "phrase", "category", "is", "facts", *RELATIONS}
     for path in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            row, place = json.loads(line), f"{path.name}, line {number}"
+        for place, row in numbered_rows(path):
             missing = {"name", "phrase", "category", "is", "facts"} - row.keys()
             if missing or row.keys() - known:
                 raise ValueError(f"{place}: missing fields {sorted(missing)}, unknown {sorted(row.keys() - known)}")

@@ -30,7 +30,6 @@ from helper import (
     generate_responses,
     load_course_dataset,
     load_suite,
-    peak_memory_mb,
     reward_func,
     set_seed,
 )
@@ -43,7 +42,8 @@ from helper.algorithms import (
     train_ppo,
     train_reward_model,
 )
-from helper.models import bf16_is_fast
+from helper.machine.device import bf16_is_fast
+from helper.machine.memory import peak_memory_mb
 
 LONGEST = 72  # tokens an answer may have
 STEPS = 24

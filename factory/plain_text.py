@@ -6,30 +6,20 @@ reserved: the stream never writes them. Left out on purpose: web text, so that e
 
 from __future__ import annotations
 
-import json
 import random
-from functools import cache
 
 from factory import knowledge
-from factory.knowledge import WORLD, Concept
-from factory.problems import SEEN_STORIES, few_step_arithmetic, make_problem, problem_key
+from factory.arithmetic import few_step_arithmetic, single_operation
+from factory.knowledge import Concept
+from factory.problem_tables import SEEN_STORIES
+from factory.problems import make_problem, problem_key
+from factory.solutions import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, rewrite_fields, worked_sum
+from factory.world_files import load_json, load_lines
 
 KINDS = {  # document kind -> share of the documents
     "article": 24, "glossary": 4, "comparison": 8, "faq": 11, "problem": 24, "sums": 6, "drill": 12, "exercise": 16,
     "spelling": 6, "ordering": 3, "list": 4, "prose": 4,
 }  # fmt: skip
-
-
-@cache
-def load_json(name: str) -> dict:
-    """A JSON file of the world."""
-    return json.loads((WORLD / name).read_text())
-
-
-@cache
-def load_lines(name: str) -> tuple[str, ...]:
-    """The non-empty lines of a text file of the world."""
-    return tuple(line.strip() for line in (WORLD / name).read_text().splitlines() if line.strip())
 
 
 class PlainText:
@@ -179,62 +169,6 @@ TASKS = {
     "count": ["Task: the length of the list {l}.", "How long is the list {l}?"],
     "list": ["Task: {k} examples from the {c}.", "{k} {c}, if you please.", "Who knows {k} {c}?"],
 }  # fmt: skip
-REWRITE_ANSWERS = {
-    "reverse": "Backwards: {w} is spelled {s}, so {w} backwards is {x}.",
-    "uppercase": "In capital letters: {w} is spelled {s}, so it is {x}.",
-    "first_letter": "The first letter of {w} is {x}.",
-    "sort": "Sorted: {x}.",
-    "count": "The list has {x} words.",
-}
-NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
-
-
-def rewrite_fields(kind: str, word: str, listed: list[str]) -> dict[str, str]:
-    """What the forms of a rewriting task are filled with: word, spelling, list and result."""
-    result = {
-        "reverse": "-".join(reversed(word)), "uppercase": word.upper(), "first_letter": word[0],
-        "sort": ", ".join(sorted(listed)), "count": str(len(listed)),
-    }[kind]  # fmt: skip
-    return {"w": word, "s": "-".join(word), "l": ", ".join(listed), "x": result}
-
-
-def list_answer(category: str, chosen: list[str]) -> str:
-    """The sentence that names members of a category."""
-    number = NUMBER_WORDS[len(chosen)].capitalize()
-    return f"{number} {category} are {', '.join(chosen[:-1])} and {chosen[-1]}."
-
-
-def sum_steps(expression: str) -> list[str]:
-    """The steps of a sum, such as "2 * 3 = 6", products before sums."""
-    terms, steps = expression.split(), []
-    for signs in ("*/", "+-"):
-        place = 1
-        while place < len(terms):
-            if terms[place] not in signs:
-                place += 2
-                continue
-            a, sign, b = int(terms[place - 1]), terms[place], int(terms[place + 1])
-            result = {"+": a + b, "-": a - b, "*": a * b, "/": a // max(b, 1)}[sign]
-            steps.append(f"{a} {sign} {b} = {result}")
-            terms[place - 1 : place + 2] = [str(result)]
-    return steps
-
-
-def worked_sum(expression: str, value: int) -> str:
-    """The answer to a sum, with its steps when it has more than one operation."""
-    steps = sum_steps(expression)
-    if len(steps) == 1:
-        return f"We find {expression} = {value}."
-    return f"First {', then '.join(steps)}. So we find {expression} = {value}."
-
-
-def single_operation(rng: random.Random) -> str:
-    """One operation with its result, such as "47 + 6 = 53"."""
-    a, b, small = rng.randint(1, 99), rng.randint(1, 99), rng.randint(2, 9)
-    return rng.choice([
-        f"{a} + {b} = {a + b}", f"{a + b} - {b} = {a}", f"{max(a, b)} - {min(a, b)} = {abs(a - b)}",
-        f"{a} * {small} = {a * small}", f"{small} * {a} = {a * small}", f"{a * small} / {small} = {a}",
-    ])  # fmt: skip
 
 
 PROBLEM_HEADERS = [

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from factory.plain_text import PlainText
 from factory.tokenizer import END_OF_TEXT
+from helper.machine.device import bf16_is_fast
 
 
 @dataclass(frozen=True)
@@ -117,53 +118,50 @@ def pretrain(
     Raises ValueError when the checkpoint was made with another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model, step = make_model(recipe, tokenizer), 0
+    model, checkpoint, first = make_model(recipe, tokenizer), folder / "checkpoint.pt", 0
     optimizers = make_optimizers(model, recipe)
-    checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        step = load_checkpoint(checkpoint, recipe, model, optimizers)
-    trim_log(folder / "log.jsonl", step)
-    bf16 = use_bf16()
+        first = load_checkpoint(checkpoint, recipe, model, optimizers)
+    trim_log(folder / "log.jsonl", first)
+    loss_of, start, losses = compiled(next_token_loss(model), recipe.steps), time.time(), []
+    bar = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc="pre-training", mininterval=10)
+    for step in bar:
+        model.train()  # which the probe ended
+        losses.append(update(model, loss_of(batch_of_step(step, recipe, text, tokenizer)), optimizers, recipe, step))
+        done, last = step + 1, step + 1 == recipe.steps
+        if done % 50 == 0 or last:
+            mean, losses = round(sum(losses) / len(losses), 4), []
+            row = {"step": done, "loss": mean, "seconds": round(time.time() - start)}
+            if probe and (done % probe_every == 0 or last):
+                row |= probe(model)
+            append_row(folder / "log.jsonl", row)
+            bar.set_postfix(loss=mean)
+        if done % save_every == 0 or last:
+            save_checkpoint(checkpoint, recipe, done, model, optimizers)
+    return model.eval()
+
+
+def next_token_loss(model: Qwen3ForCausalLM) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function from tokens, shape (batch, length + 1), to the mean loss; in bf16 where this machine is fast in it."""
+    bf16 = bf16_is_fast(torch.device("cpu"))
 
     def loss_of(ids: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             logits = model(input_ids=ids[:, :-1], use_cache=False).logits
         return F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
-    fast_loss, start, losses = compiled(loss_of, recipe.steps), time.time(), []
-    bar = tqdm(range(step, recipe.steps), initial=step, total=recipe.steps, desc="pre-training", mininterval=10)
-    for step in bar:
-        model.train()
-        loss = fast_loss(batch_of_step(step, recipe, text, tokenizer))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, peak in zip(optimizers, (recipe.muon_lr, recipe.adam_lr), strict=True):
-            optimizer.param_groups[0]["lr"] = peak * learning_rate_factor(step, recipe)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        done = step + 1
-        if done % 50 == 0 or done == recipe.steps:
-            row = {
-                "step": done,
-                "loss": round(sum(losses) / len(losses), 4),
-                "seconds": round(time.time() - start),
-            }
-            if probe and (done % probe_every == 0 or done == recipe.steps):
-                row |= probe(model)
-            append_row(folder / "log.jsonl", row)
-            bar.set_postfix(loss=row["loss"])
-            losses = []
-        if done % save_every == 0 or done == recipe.steps:
-            save_checkpoint(checkpoint, recipe, done, model, optimizers)
-    return model.eval()
+    return loss_of
 
 
-def use_bf16() -> bool:
-    """Whether bf16 autocast pays on this machine (see `helper.models.bf16_is_fast`)."""
-    from helper.models import bf16_is_fast
-
-    return bf16_is_fast(torch.device("cpu"))
+def update(model: Qwen3ForCausalLM, loss: torch.Tensor, optimizers: list, recipe: Recipe, step: int) -> float:
+    """One step of both optimizers at the step's learning rates; the loss as a number."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer, peak in zip(optimizers, (recipe.muon_lr, recipe.adam_lr), strict=True):
+        optimizer.param_groups[0]["lr"] = peak * learning_rate_factor(step, recipe)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.item()
 
 
 def save_checkpoint(path: Path, recipe: Recipe, step: int, model: torch.nn.Module, optimizers: list) -> None:

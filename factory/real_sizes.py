@@ -35,9 +35,9 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from factory.build import ROOT
+from factory import ROOT
 from factory.record import write
-from helper.costs import METHODS, training_cost
+from helper.machine.costs import METHODS, training_cost
 
 RECORD = ROOT / "data" / "recorded" / "real_sizes.json"
 RUNS = ROOT / "runs" / "real_sizes"

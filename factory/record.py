@@ -32,8 +32,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from factory import stages
-from factory.build import ROOT
+from factory import ROOT, stages
 from factory.from_scratch import record_grpo_ablations, record_grpo_from_scratch
 from factory.learned_rewards import record_over_optimisation, record_ppo_against_grpo
 from helper import (
@@ -42,11 +41,11 @@ from helper import (
     load_course_dataset,
     load_model_and_tokenizer,
     load_suite,
-    random_reward,
     reward_func,
     set_seed,
     skip_masked_positions,
 )
+from helper.rewards import random_reward
 
 RECORDED = ROOT / "data" / "recorded"
 REWARDS: dict[str, Callable] = {"correct": reward_func, "random": random_reward}

@@ -6,12 +6,13 @@ Each function returns rows {"skill", "question", "answer", "grader", ...}; the e
 
 from __future__ import annotations
 
-import json
 import random
 
-from factory.knowledge import WORLD, Concept
-from factory.plain_text import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, load_json, rewrite_fields, sum_steps, worked_sum
-from factory.problems import Problem, few_step_arithmetic
+from factory.arithmetic import few_step_arithmetic
+from factory.knowledge import Concept
+from factory.problems import Problem
+from factory.solutions import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, rewrite_fields, sum_steps, worked_sum
+from factory.world_files import load_json, load_rows
 
 SEEN, UNSEEN, TRAIN = 0, 1, 2  # which wordings to draw from
 
@@ -277,8 +278,7 @@ def problem_row(problem: Problem, skill: str = "word_problem") -> dict:
 
 def read_rows(name: str, part: str) -> list[dict]:
     """The rows of a world file that belong to a part ("train" or "test")."""
-    rows = [json.loads(line) for line in (WORLD / name).read_text().splitlines()]
-    return [row for row in rows if row["part"] == part]
+    return [row for row in load_rows(name) if row["part"] == part]
 
 
 def identity_rows(part: str) -> list[dict]:

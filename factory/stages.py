@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from helper import generate_responses, set_seed, skip_masked_positions
-from helper.models import bf16_is_fast
+from helper.machine.device import bf16_is_fast
 from helper.rewards import reward_func
 
 OLD_NAME, NEW_NAME = "Sprout", "Deep Sprout"

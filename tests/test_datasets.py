@@ -1,5 +1,6 @@
 """The data sets: splits are disjoint, and no question of the evaluation stands in any training text."""
 
+import json
 import random
 
 import pytest
@@ -8,7 +9,8 @@ from factory import datasets, skills
 from factory.datasets import key_of, words_of
 from factory.knowledge import load_concepts, read_concepts, true_statements
 from factory.plain_text import PlainText
-from factory.problems import SEEN_STORIES, UNSEEN_STORIES
+from factory.problem_tables import SEEN_STORIES, UNSEEN_STORIES
+from factory.problems import make_problem, problem_key
 
 CONCEPTS = load_concepts()
 SIZES = datasets.Sizes()
@@ -95,8 +97,6 @@ def test_no_evaluation_question_in_pre_training_text():
 
 
 def test_reserved_problems_never_reach_the_stream():
-    from factory.problems import make_problem, problem_key
-
     text = PlainText(CONCEPTS, set(), set())
     rng = random.Random(3)
     state = rng.getstate()
@@ -125,8 +125,6 @@ def test_the_stream_is_seeded():
 def test_files_have_the_public_columns(tmp_path):
     small = datasets.Sizes(suite=5, problems=10, unseen_problems=5, maths=20, word_problems=10)
     datasets.write_datasets(tmp_path, CONCEPTS, small)
-    import json
-
     columns = {"sft": "messages", "identity": "conversations", "preferences": "chosen", "maths": "question"}
     for name, column in columns.items():
         rows = [json.loads(line) for line in (tmp_path / name / "train.jsonl").read_text().splitlines()]

@@ -12,15 +12,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory import build, datasets, from_scratch, learned_rewards, pretrain, stages
+from factory import ROOT, build, cards, datasets, from_scratch, learned_rewards, pretrain, stages
 from factory.knowledge import load_concepts
-from factory.plain_text import PlainText, worked_sum
+from factory.plain_text import PlainText
 from factory.record import RECORDED
+from factory.solutions import worked_sum
 from factory.tokenizer import train_tokenizer
 from helper import generate_responses
 from helper.algorithms import train_grpo
 
-LESSON_06 = build.ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
+LESSON_06 = ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
 RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
 
 
@@ -130,6 +131,27 @@ def test_deterministic_is_switched_on_and_back():
     assert torch.utils.deterministic.fill_uninitialized_memory
 
 
+def test_the_committed_cards_tell_what_the_models_were_made_from():
+    data = ROOT / "data"
+    recipe = dataclasses.asdict(pretrain.Recipe())
+    for stage in cards.MODELS:
+        lines = cards.text_lines(recipe, load_concepts()) if stage == "base" else cards.row_lines(data, stage)
+        assert "\n".join(lines) in (data / "models" / f"sprout-{stage}" / "README.md").read_text()
+    for name, purpose in cards.DATASETS.items():
+        assert (data / name / "README.md").read_text() == cards.data_card(data / name, purpose)
+
+
+def test_the_hash_of_the_world_covers_what_the_text_is_made_of(tmp_path):
+    for path in ("knowledge/science.jsonl", "problems/pieces.jsonl", "words.json", "identity.jsonl"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("{}\n")
+    whole = cards.hash_of(tmp_path, without=cards.NOT_IN_TEXT)
+    for path, covered in (("problems/pieces.jsonl", True), ("identity.jsonl", False)):
+        (tmp_path / path).write_text("[]\n")
+        assert (cards.hash_of(tmp_path, without=cards.NOT_IN_TEXT) != whole) == covered
+        (tmp_path / path).write_text("{}\n")
+
+
 def test_gsm8k_answer_column():
     row = {"answer": "Sum: 1 + 2 = 3\n\\boxed{3}", "value": "3"}
     assert datasets.gsm8k_answer(row) == "Sum: 1 + 2 = 3\n#### 3"
@@ -147,7 +169,7 @@ SPROUT = {"USE_GPU": False, "OURS": True, "FEW": False}  # what lessons know of 
     ],
 )
 def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings):
-    path = build.ROOT / "notebooks" / f"{lesson}.ipynb"
+    path = ROOT / "notebooks" / f"{lesson}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     cell = next(c.source for c in notebook.cells if c.cell_type == "code" and f"= {config}(" in c.source)
     call = next(node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call) and node.func.id == config)
@@ -176,7 +198,7 @@ def keywords(notebook, function, **names):
 
 
 def test_the_recorded_runs_have_the_settings_of_lesson_05():
-    notebook = nbformat.read(build.ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
     grpo = keywords(notebook, "course.train_grpo", LONGEST=from_scratch.LONGEST)
     assert grpo.pop("inner_updates") == 1 and grpo.pop("beta") == 0.0 and grpo.pop("epsilon") == 0.2
     assert grpo.pop("micro_batch") == inspect.signature(train_grpo).parameters["micro_batch"].default

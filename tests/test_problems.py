@@ -7,16 +7,9 @@ from collections import Counter
 
 import pytest
 
-from factory.problems import (
-    SEEN_STORIES,
-    STORIES,
-    TABLE,
-    UNSEEN_STORIES,
-    Problem,
-    few_step_arithmetic,
-    make_problem,
-    problem_key,
-)
+from factory.arithmetic import few_step_arithmetic
+from factory.problem_tables import FOLDER, PIECES, SEEN_STORIES, TABLE, UNSEEN_STORIES, Piece, read_stories, read_table
+from factory.problems import STORIES, Problem, make_problem, problem_key
 
 COUNT = 300
 LINE = re.compile(r"((?:[A-Z]|\d)[A-Za-z0-9' ]*): (\d+) ([-+*/]) (\d+) = (\d+)")
@@ -207,3 +200,25 @@ def test_few_step_arithmetic() -> None:
         assert min(numbers_in(expression)) >= 1
     assert Counter(value for _, value in samples).most_common(1)[0][1] < 0.04 * len(samples)
     assert len(set(samples)) > 3000
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('{"name": "x", "pattern": "has", "thing": ["pen"]}', r"x.jsonl, line 2: .*unexpected keyword argument 'thing'"),
+        ('{"name": "x"}', r"x.jsonl, line 2: .*missing 1 required positional argument: 'pattern'"),
+        ('{"name": "bus", "pattern": "has"}', "x.jsonl, line 2: 'bus' stands in the table already"),
+        ('{"name": "x", "pattern": "has bys?|loses"}', "x.jsonl: the story 'x' has no such pieces as bys"),
+    ],
+)
+def test_a_bad_row_of_the_tables_is_named(tmp_path, row, words) -> None:
+    (tmp_path / "x.jsonl").write_text('{"name": "bus", "pattern": "has buys?"}\n' + row + "\n")
+    with pytest.raises(ValueError, match=words):
+        read_stories(tmp_path / "x.jsonl", PIECES)
+
+
+def test_the_tables_are_read_whole() -> None:
+    rows = (FOLDER / "pieces.jsonl").read_text().splitlines()
+    assert read_table(FOLDER / "pieces.jsonl", Piece) == PIECES and len(PIECES) == len(rows) > 100
+    used = set(re.findall(r"\w+", " ".join(story.pattern for story in TABLE.values())))
+    assert used == PIECES.keys() and TABLE["who_has_more"].things[:2] == ("pencil", "pen")
