@@ -37,10 +37,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check helper factory tests
 	$(BIN)/python -m pytest tests/test_notebooks.py
-	$(BIN)/python factory/run_lessons.py --check
+	$(BIN)/python -m factory.run_lessons --check
 
 lessons: install
-	$(BIN)/python factory/run_lessons.py
+	$(BIN)/python -m factory.run_lessons
 
 data: install
 	$(BIN)/python -m factory.build

@@ -1,9 +1,9 @@
-"""Run every lesson from top to bottom and keep its outputs in it: `python factory/run_lessons.py`.
+"""Run every lesson from top to bottom and keep its outputs in it: `python -m factory.run_lessons`.
 
-    python factory/run_lessons.py              all of them, one after another
-    python factory/run_lessons.py 02 03        those whose file name begins so
-    python factory/run_lessons.py --check      run nothing: is every notebook as this program would leave it?
-    python factory/run_lessons.py 02 --set MODEL_NAME=Qwen/Qwen3-0.6B-Base --to FOLDER
+    python -m factory.run_lessons              all of them, one after another
+    python -m factory.run_lessons 02 03        those whose file name begins so
+    python -m factory.run_lessons --check      run nothing: is every notebook as this program would leave it?
+    python -m factory.run_lessons 02 --set MODEL_NAME=Qwen/Qwen3-0.6B-Base --to FOLDER
                                                with other settings, the executed copy in FOLDER; notebooks/ stays
 
 A lesson that fails stays as it was on disk. Left out on purpose: running several at once (two training runs
@@ -24,10 +24,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ROOT / "notebooks"
+from factory import ROOT
+from factory.lessons import NOTEBOOKS, check, clean, find_lessons, write
+
 TIMEOUT = 3600  # seconds a cell, where the notebook's metadata does not say
-WIDGETS = "application/vnd.jupyter.widget-view+json"
 CAUSES = (  # how the reason for a failure reads: what it means, and what to do
     (
         "Kernel died|^DeadKernelError",
@@ -139,80 +139,6 @@ def failure(name: str, notebook, index: int, reason: str) -> str:
     return f"{where}: {reason.strip().splitlines()[0][:300]}"
 
 
-def clean(notebook):
-    """The notebook without widget state, timings or what tells machines apart; sources stay."""
-    kept = {key: notebook.metadata[key] for key in ("execution", "title") if key in notebook.metadata}
-    notebook.metadata.clear()
-    notebook.metadata.update(kept)
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata["language_info"] = {
-        "name": "python",
-        "file_extension": ".py",
-        "mimetype": "text/x-python",
-    }
-    for cell in notebook.cells:
-        for key in ("execution", "collapsed", "scrolled", "trusted"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "code":
-            cell.outputs = [_clean_output(output) for output in merged(cell.outputs) if not is_widget(output)]
-    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
-    return notebook
-
-
-def merged(outputs: list) -> list:
-    """Neighbouring pieces of one stream as one output: how a run was timed must not show in the file."""
-    joined = []
-    for output in outputs:
-        last = joined[-1] if joined else None
-        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
-            last.text += output.text
-        else:
-            joined.append(output)
-    return joined
-
-
-def is_widget(output) -> bool:
-    """Whether an output is a live widget only: without its state (not kept) it would show nothing."""
-    data = output.get("data", {})
-    return WIDGETS in data and not set(data) & {"image/png", "text/html"}
-
-
-def _clean_output(output):
-    output.get("data", {}).pop(WIDGETS, None)
-    output.pop("transient", None)
-    home, root = str(Path.home()), str(ROOT)
-    for holder, key in (
-        (output, "text"),
-        (output.get("data", {}), "text/plain"),
-        (output.get("data", {}), "text/html"),
-    ):
-        if isinstance(holder.get(key), str):
-            holder[key] = holder[key].replace(root, "~/course")
-            if home not in ("/", "/root"):
-                holder[key] = holder[key].replace(home, "~")
-    return output
-
-
-def write(path: Path, notebook) -> None:
-    """Write a notebook whole or not at all."""
-    unfinished = path.with_suffix(".ipynb.unfinished")
-    unfinished.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def check(path: Path) -> list[str]:
-    """What is wrong with a committed notebook: not executed in order, or not as `run` leaves it."""
-    text = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=4)
-    wrong = []
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
-        wrong.append("not executed from top to bottom")
-    if nbformat.writes(clean(nbformat.reads(text, as_version=4))).rstrip("\n") != text.rstrip("\n"):
-        wrong.append("not as `make lessons` writes it")
-    return wrong
-
-
 def print_scoreboards(folder: Path) -> None:
     """The before and after of every lesson that saved one."""
     for path in sorted(folder.glob("*.json")):
@@ -231,7 +157,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; needs --to")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="write the executed copies there")
     options = parser.parse_args()
-    paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if p.name.startswith(tuple(options.lessons) or "")]
+    paths = [p for p in find_lessons(NOTEBOOKS) if p.name.startswith(tuple(options.lessons) or "")]
     if options.check:
         wrong = {path.name: check(path) for path in paths}
         for name, faults in wrong.items():

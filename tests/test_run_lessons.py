@@ -10,7 +10,7 @@ import pytest
 import run_hub_lessons
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from factory import run_lessons
+from factory import ROOT, lessons, run_lessons
 
 FAILING = {  # the second of three cells: what the message says of it
     "dead": ("import os\nos._exit(1)", r"cell 2 of 3 \(import os\): the kernel died\.\nMost often the memory"),
@@ -35,16 +35,16 @@ def lesson(tmp_path, monkeypatch):
 
 def test_a_lesson_is_run_cleaned_and_then_passes_the_check(lesson):
     path = lesson("x = 6 * 7", "for i in range(3): print(i, flush=True)\nx", execution={"timeout": 600}, widgets={})
-    assert run_lessons.check(path) == ["not executed from top to bottom", "not as `make lessons` writes it"]
+    assert lessons.check(path) == ["not executed from top to bottom", "not as `make lessons` writes it"]
     run_lessons.run(path)
-    assert run_lessons.check(path) == []
+    assert lessons.check(path) == []
     notebook = nbformat.read(path, as_version=4)
     assert [output.output_type for output in notebook.cells[1].outputs] == ["stream", "execute_result"]
     assert notebook.cells[1].outputs[0].text == "0\n1\n2\n" and notebook.cells[1].outputs[1].data["text/plain"] == "42"
     assert "widgets" not in notebook.metadata and notebook.metadata["execution"] == {"timeout": 600}
     assert "version" not in notebook.metadata["language_info"] and not list(path.parent.glob("*.unfinished"))
     path.write_text(path.read_text().replace('"execution_count": 2', '"execution_count": 5'))
-    assert run_lessons.check(path)[0] == "not executed from top to bottom"
+    assert lessons.check(path)[0] == "not executed from top to bottom"
 
 
 @pytest.mark.parametrize("kind", FAILING)
@@ -82,14 +82,14 @@ def test_the_ways_to_run_out_of_memory(reason):
 
 def test_nbmake_names_the_cell_too(tmp_path):
     """All kinds in one run of `pytest --nbmake` with the notebooks' conftest.py."""
-    shutil.copy(run_lessons.NOTEBOOKS / "conftest.py", tmp_path)
+    shutil.copy(lessons.NOTEBOOKS / "conftest.py", tmp_path)
     for kind, (source, _) in FAILING.items():
         cells = [new_markdown_cell("# Title"), new_code_cell(source), new_code_cell("1")]
         metadata = {"execution": {"timeout": 1 if kind == "slow" else 600}}
         nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / f"{kind}.ipynb")
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "good.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(run_lessons.ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1 and "4 failed, 1 passed" in result.stdout, result.stdout + result.stderr
     assert "INTERNAL ERROR" not in result.stdout
@@ -100,10 +100,10 @@ def test_nbmake_names_the_cell_too(tmp_path):
 
 
 def test_widgets_go_and_their_static_side_stays():
-    view = {run_lessons.WIDGETS: {"model_id": "1"}, "text/plain": "HBox()"}
+    view = {lessons.WIDGETS: {"model_id": "1"}, "text/plain": "HBox()"}
     both = {**view, "text/html": "<b>table</b>"}
     cell = new_code_cell("x", outputs=[new_output("display_data", data=data) for data in (view, both)])
-    cleaned = run_lessons.clean(new_notebook(cells=[cell])).cells[0].outputs
+    cleaned = lessons.clean(new_notebook(cells=[cell])).cells[0].outputs
     assert [set(output.data) for output in cleaned] == [{"text/plain", "text/html"}]
 
 
