@@ -5,12 +5,14 @@ Linux and macOS: the killed processes are forked.
 
 import copy
 import hashlib
+import importlib
 import inspect
 import math
 import os
 import random
 import signal
 import threading
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -21,11 +23,15 @@ from kill_runs import length_reward, save_tiny_model, tiny_rows, tiny_trainer
 from transformers import AutoModelForCausalLM
 
 import helper.algorithms as algorithms
-from helper.algorithms import Run, ValueModel, sample_batch, train_grpo, train_ppo, training
-from helper.checkpoints import LOCK, TrainingStopped
+from helper.algorithms import Run, ValueModel, grpo_loss, mix_in, sample_batch, train_grpo, train_ppo
 from helper.generation import stop_token_ids
-from helper.models import set_seed
+from helper.machine.device import set_seed
+from helper.trainers.interrupts import LOCK, TrainingStopped
 
+FILES = ("batches", "policy_gradient", "train_grpo", "train_ppo", "train_sft", "train_reward_model")
+original = SimpleNamespace(**vars(algorithms))  # what is done by hand uses these: no mistake is planted there
+MODULES = {name: importlib.import_module(f"helper.algorithms.{name}") for name in FILES}
+LOOPS = [module for name, module in MODULES.items() if name.startswith("train_")]
 STEPS = 6
 TEMPERATURE, RATE = 0.7, 1e-3  # of the runs of one step
 ROWS = tiny_rows("grpo")[:7]
@@ -74,20 +80,38 @@ def die():
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     """A checkpoint every second step."""
-    monkeypatch.setattr(training, "Run", partial(Run, save_every=2))
+    for module in LOOPS:
+        monkeypatch.setattr(module, "Run", partial(Run, save_every=2))
 
 
-def grpo(tokenizer, folder, reward=length_reward, model=None, **changes):
+def grpo(tokenizer, folder, reward=length_reward, model=None, beta=0.0, refresh=None, **changes):
     """A whole run on a fresh model: the model and the log."""
     model = model or make_model(tokenizer)
     settings = {"steps": STEPS, "learning_rate": 1e-3, "max_new_tokens": 6, "prompts_per_step": 3, "charts": False}
+    if beta:
+        settings |= {"reference": copy.deepcopy(model), "loss": partial(grpo_loss, loss_type="dr_grpo", beta=beta)}
+    if refresh:
+        settings["sample"] = sample_with_moving(settings["reference"], refresh)
     return model, train_grpo(model, tokenizer, ROWS, [reward], folder=folder, **settings | changes)
 
 
-def ppo(tokenizer, folder, reward=length_reward, model=None, shared=True, **changes):
+def sample_with_moving(reference, every: int):
+    """A `sample` that first, after each `every` steps, makes the reference the policy of that step."""
+
+    def sample(model, *arguments):
+        if getattr(model, "trained_steps", 0) % every == 0:
+            reference.load_state_dict(model.state_dict())
+        return sample_batch(model, *arguments)
+
+    return sample
+
+
+def ppo(tokenizer, folder, reward=length_reward, model=None, shared=True, sft_rows=None, **changes):
     model = model or make_model(tokenizer)
     settings = {"steps": STEPS, "learning_rate": 1e-3, "value_learning_rate": 1e-2, "max_new_tokens": 6, "charts": False}
     settings |= {"responses_per_step": 6, "epochs": 2, "micro_batch": 4, "beta": 0.05}
+    if sft_rows:
+        settings["extra_loss"] = mix_in(tokenizer, sft_rows, 1.0, 4)
     critic = ValueModel(model.model if shared else copy.deepcopy(model.model))
     return model, train_ppo(model, critic, tokenizer, ROWS, [reward], folder=folder, **settings | changes)
 
@@ -95,7 +119,7 @@ def ppo(tokenizer, folder, reward=length_reward, model=None, shared=True, **chan
 # GRPO with everything that a checkpoint has to bring back: a reference that moves, several updates from one batch
 RUNS = {
     "grpo": grpo,
-    "grpo, reference": partial(grpo, beta=0.05, refresh_reference=2, inner_updates=2, micro_batch=5),
+    "grpo, reference": partial(grpo, beta=0.05, refresh=2, inner_updates=2, micro_batch=5),
     "ppo": ppo,
     "ppo, two models": partial(ppo, shared=False),
 }
@@ -217,8 +241,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tokenizer, tmp_path, whole, mo
 
 @pytest.mark.parametrize(
     "name, value",
-    [("learning_rate", 1e-4), ("steps", 8), ("seed", 1), ("advantage", algorithms.leave_one_out_advantages), ("beta", 0.1),
-     ("advantage", partial(algorithms.group_advantages, scale="none")), ("reward_weights", (2.0,))],
+    [("learning_rate", 1e-4), ("steps", 8), ("seed", 1), ("loss", partial(grpo_loss, beta=0.1)),
+     ("advantage", original.leave_one_out_advantages), ("advantage", partial(original.group_advantages, scale="none")),
+     ("sample", partial(sample_batch, reward_weights=(2.0,)))],
 )  # fmt: skip
 def test_a_checkpoint_of_other_settings_is_refused(name, value, tokenizer, tmp_path):
     with pytest.raises(TrainingStopped):
@@ -244,8 +269,8 @@ def test_a_checkpoint_of_other_rows_is_refused(tokenizer, tmp_path, monkeypatch)
     [
         ("grpo", {"temperature": 0}, "temperature=0: give a number above 0"),
         ("grpo", {"inner_updates": 0}, "inner_updates=0"),
-        ("grpo", {"kl_in_reward": True}, "give beta, its weight, above 0"),
-        ("grpo", {"reward_weights": [1.0, 2.0]}, "2 reward_weights for 1 reward functions"),
+        ("grpo", {"loss": partial(grpo_loss, beta=0.1)}, "beta above 0 needs ref_logps"),
+        ("grpo", {"sample": partial(sample_batch, reward_weights=[1.0, 2.0])}, "2 reward_weights for 1 reward functions"),
         ("ppo", {"epochs": 0}, "epochs=0"),
         ("ppo", {"sft_rows": [{"prompt": [{"role": "user", "content": "?"}]}]}, "Row 0 has no completion"),
     ],
@@ -259,7 +284,7 @@ def test_settings_that_cannot_be_are_said_so(kind, changes, message, tokenizer, 
 @pytest.mark.parametrize("rows, message", [([], "No rows"), ([*ROWS[:2]], "Row 0 has no completion")])
 def test_sft_rows_that_are_none_are_said_so(rows, message, tokenizer, tmp_path):
     with pytest.raises(ValueError, match=message):
-        algorithms.train_sft(make_model(tokenizer), tokenizer, rows, folder=tmp_path, steps=1, learning_rate=1e-3)
+        original.train_sft(make_model(tokenizer), tokenizer, rows, folder=tmp_path, steps=1, learning_rate=1e-3)
 
 
 def test_a_template_that_changes_the_prompt_is_said_so(tokenizer, tmp_path):
@@ -267,7 +292,7 @@ def test_a_template_that_changes_the_prompt_is_said_so(tokenizer, tmp_path):
     other.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
     rows = [{"prompt": ROWS[0]["prompt"], "completion": [{"role": "assistant", "content": "yes"}]}]
     with pytest.raises(ValueError, match="no place to cut"):
-        algorithms.train_sft(make_model(tokenizer), other, rows, folder=tmp_path, steps=1, learning_rate=1e-3)
+        original.train_sft(make_model(tokenizer), other, rows, folder=tmp_path, steps=1, learning_rate=1e-3)
 
 
 def test_a_large_seed_is_a_seed(tokenizer, tmp_path):
@@ -326,7 +351,8 @@ def test_a_run_leaves_the_lock_and_the_handler_as_they_were(tmp_path):
 def plain_steps(monkeypatch):
     """Gradient descent without scaled gradients, so that what a step does to a weight is linear in its gradient."""
     monkeypatch.setattr(torch.optim, "AdamW", lambda weights, lr=1.0, **_: torch.optim.SGD(weights, lr=lr))
-    monkeypatch.setattr(training, "LARGEST_NORM", math.inf)
+    for module in LOOPS:
+        monkeypatch.setattr(module, "LARGEST_NORM", math.inf)
 
 
 def weights_of(model) -> dict[str, torch.Tensor]:
@@ -351,24 +377,25 @@ def first_batch(model, tokenizer, prompts: int, group_size: int, reward=length_r
 
 
 def logps_of(model, batch) -> torch.Tensor:
-    return algorithms.response_log_probabilities(model, batch.ids, batch.attention_mask, batch.length, TEMPERATURE)
+    return original.response_log_probabilities(model, batch.ids, batch.attention_mask, batch.length, TEMPERATURE)
 
 
 def check_grpo_step(loops, tokenizer, folder, loss_type="grpo", beta=0.1, updates=2, reward=length_reward) -> None:
     by_hand = make_model(tokenizer)
     before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 3, 4, reward)
-    old, advantages, found = logps_of(by_hand, batch).detach(), algorithms.group_advantages(batch.rewards, 4), []
+    old, advantages, found = logps_of(by_hand, batch).detach(), original.group_advantages(batch.rewards, 4), []
     settings = {"beta": beta, "loss_type": loss_type}
     for _ in range(updates):
         logps = logps_of(by_hand, batch)
-        loss = algorithms.grpo_loss(logps, old, advantages, batch.mask, ref_logps=old, max_length=6, **settings)
+        loss = original.grpo_loss(logps, old, advantages, batch.mask, ref_logps=old, max_length=6, **settings)
         descend(by_hand, loss)
         found.append(loss.item())
     for size in (24, 5):  # a part may be of any size
         model = make_model(tokenizer)
         live = loops.train_grpo(
             model, tokenizer, ROWS, [reward], folder=folder, steps=1, learning_rate=RATE, max_new_tokens=6,
-            prompts_per_step=3, temperature=TEMPERATURE, inner_updates=updates, micro_batch=size, charts=False, **settings,
+            prompts_per_step=3, temperature=TEMPERATURE, inner_updates=updates, micro_batch=size, charts=False,
+            loss=partial(loops.grpo_loss, **settings), reference=copy.deepcopy(model) if beta else None,
         )  # fmt: skip
         assert_same_step(weights_of(model), weights_of(by_hand), before)
         assert live.table()["loss"].tolist() == pytest.approx([sum(found) / updates], rel=1e-3, abs=1e-6)
@@ -385,7 +412,7 @@ def descend(model, loss: torch.Tensor, rate: float = RATE) -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 @pytest.mark.parametrize("updates", [1, 3])
 def test_a_step_of_grpo_is_gradient_descent_on_its_loss(loss_type, beta, updates, tokenizer, tmp_path, plain_steps):
-    check_grpo_step(training, tokenizer, tmp_path, loss_type, beta, updates)
+    check_grpo_step(algorithms, tokenizer, tmp_path, loss_type, beta, updates)
 
 
 def check_ppo_step(loops, tokenizer, folder, mixed_in: float = 0.5) -> None:
@@ -397,17 +424,17 @@ def check_ppo_step(loops, tokenizer, folder, mixed_in: float = 0.5) -> None:
     before, batch = weights_of(by_hand), first_batch(by_hand, tokenizer, 6, 1)
     with torch.no_grad():
         old, values = logps_of(by_hand, batch), critic(batch.ids, batch.attention_mask, batch.length)
-    rewards = algorithms.token_rewards(batch.rewards, old, old, batch.mask, 0.05)
-    advantages, returns = algorithms.generalised_advantages(rewards, values, batch.mask, lam=0.9)
-    policy = algorithms.ppo_policy_loss(logps_of(by_hand, batch), old, algorithms.whiten(advantages, batch.mask), batch.mask)
-    error = algorithms.value_loss(critic(batch.ids, batch.attention_mask, batch.length), values, returns, batch.mask)
-    shown_loss = training._loss_of_rows(by_hand, tokenizer, shown, False)
+    rewards = original.token_rewards(batch.rewards, old, old, batch.mask, 0.05)
+    advantages, returns = original.generalised_advantages(rewards, values, batch.mask, lam=0.9)
+    policy = original.ppo_policy_loss(logps_of(by_hand, batch), old, original.whiten(advantages, batch.mask), batch.mask)
+    error = original.value_loss(critic(batch.ids, batch.attention_mask, batch.length), values, returns, batch.mask)
+    shown_loss = original.loss_of_rows(by_hand, tokenizer, shown)
     descend(by_hand, policy + 0.1 * error + mixed_in * shown_loss)
     model = make_model(tokenizer)
     live = loops.train_ppo(
         model, value_model(model), tokenizer, ROWS, [length_reward], folder=folder, steps=1, learning_rate=RATE,
         value_learning_rate=RATE, max_new_tokens=6, responses_per_step=6, temperature=TEMPERATURE, beta=0.05, lam=0.9,
-        epochs=1, micro_batch=6, charts=False, sft_rows=shown if mixed_in else None, sft_coefficient=mixed_in,
+        epochs=1, micro_batch=6, charts=False, extra_loss=loops.mix_in(tokenizer, shown, mixed_in, 6) if mixed_in else None,
     )  # fmt: skip
     assert_same_step(weights_of(model), weights_of(by_hand), before)
     row = live.table().iloc[0]
@@ -436,14 +463,14 @@ def check_ppo_run(loops, tokenizer, folder) -> None:
         with torch.no_grad():
             old, ref = logps_of(by_hand, batch), logps_of(reference, batch)
             values = critic(batch.ids, batch.attention_mask, batch.length)
-        rewards = algorithms.token_rewards(batch.rewards, old, ref, batch.mask, beta)
-        advantages, returns = algorithms.generalised_advantages(rewards, values, batch.mask, gamma, lam)
-        advantages, logged = algorithms.whiten(advantages, batch.mask), []
+        rewards = original.token_rewards(batch.rewards, old, ref, batch.mask, beta)
+        advantages, returns = original.generalised_advantages(rewards, values, batch.mask, gamma, lam)
+        advantages, logged = original.whiten(advantages, batch.mask), []
         for part in [part for _ in range(2) for part in torch.randperm(6).split(3)]:
             some = batch.rows(part)
             logps, new = logps_of(by_hand, some), critic(some.ids, some.attention_mask, some.length)
-            loss = algorithms.ppo_policy_loss(logps, old[part], advantages[part], some.mask, epsilon)
-            error = algorithms.value_loss(new, values[part], returns[part], some.mask, value_clip)
+            loss = original.ppo_policy_loss(logps, old[part], advantages[part], some.mask, epsilon)
+            error = original.value_loss(new, values[part], returns[part], some.mask, value_clip)
             outside = ((logps - old[part]).exp() - 1).abs()[some.mask > 0] > epsilon
             logged.append((loss.item(), error.item(), outside.float().mean().item()))
             descend(by_hand, loss, rates[0])
@@ -477,7 +504,7 @@ def explained_by_hand(rewards, values, mask, gamma) -> float:
 
 
 def test_two_steps_of_ppo_are_those_by_hand(tokenizer, tmp_path, plain_steps):
-    check_ppo_run(training, tokenizer, tmp_path)
+    check_ppo_run(algorithms, tokenizer, tmp_path)
 
 
 def vowels_but_at_first(prompts, completions, **kwargs):
@@ -502,18 +529,24 @@ def check_grpo_run(loops, tokenizer, folder) -> None:
         with torch.no_grad():
             old, ref = logps_of(by_hand, batch), logps_of(reference, batch)
         penalised = batch.rewards - beta * torch.stack([(o - r)[m > 0].sum() for o, r, m in zip(old, ref, batch.mask)])
-        advantages, losses = algorithms.group_advantages(penalised, 4), []
+        advantages, losses = original.group_advantages(penalised, 4), []
         for _ in range(2):
             logps = logps_of(by_hand, batch)
-            loss = algorithms.grpo_loss(logps, old, advantages, batch.mask, loss_type="dapo", **settings)
+            loss = original.grpo_loss(logps, old, advantages, batch.mask, loss_type="dapo", **settings)
             descend(by_hand, loss, rate)
             losses.append(loss.item())
         found.append([sum(losses) / 2, reward])
     model = make_model(tokenizer)
+    weighted = {"reward_weights": [0.5, 2.0], "groups": 2}
+
+    def sample(*arguments):
+        batch = loops.sample_groups_with_spread(*arguments, **weighted)
+        return loops.kl_in_reward(batch, model, reference, beta, TEMPERATURE, 3)
+
     live = loops.train_grpo(
         model, tokenizer, ROWS, [equal_at_first, vowels_but_at_first], folder=folder, steps=2, learning_rate=rate,
-        max_new_tokens=6, prompts_per_step=2, temperature=TEMPERATURE, reward_weights=[0.5, 2.0], inner_updates=2, beta=beta,
-        kl_in_reward=True, oversample=3, loss_type="dapo", micro_batch=3, charts=False, **settings,
+        max_new_tokens=6, prompts_per_step=6, temperature=TEMPERATURE, inner_updates=2, sample=sample, micro_batch=3,
+        loss=partial(loops.grpo_loss, loss_type="dapo", **settings), charts=False,
     )  # fmt: skip
     assert_same_step(weights_of(model), weights_of(by_hand), before, close=1e-3)
     for row, expected in zip(live.table()[["loss", "reward"]].values.tolist(), found, strict=True):
@@ -521,15 +554,15 @@ def check_grpo_run(loops, tokenizer, folder) -> None:
 
 
 def test_two_steps_of_grpo_are_those_by_hand(tokenizer, tmp_path, plain_steps):
-    check_grpo_run(training, tokenizer, tmp_path)
+    check_grpo_run(algorithms, tokenizer, tmp_path)
 
 
 def test_where_no_group_has_spread_the_first_ones_are_taken():
     ids = torch.arange(12)[:, None]
-    batch = training.Batch(ids, ids, ids, torch.ones(12), [], 0.0)
-    assert training._with_spread(batch, 2, 2).ids.flatten().tolist() == [0, 1, 2, 3]
+    batch = original.Batch(ids, ids, ids, torch.ones(12), [], 0.0)
+    assert original.groups_with_spread(batch, 2, 2).ids.flatten().tolist() == [0, 1, 2, 3]
     batch.rewards[torch.tensor([5, 9, 11])] = 0.0
-    assert training._with_spread(batch, 2, 2).ids.flatten().tolist() == [4, 5, 8, 9]
+    assert original.groups_with_spread(batch, 2, 2).ids.flatten().tolist() == [4, 5, 8, 9]
 
 
 def check_sft_step(loops, tokenizer, folder) -> None:
@@ -554,7 +587,7 @@ def check_sft_step(loops, tokenizer, folder) -> None:
 
 
 def test_a_step_of_sft_is_gradient_descent_on_the_answers_tokens(tokenizer, tmp_path, plain_steps):
-    check_sft_step(training, tokenizer, tmp_path)
+    check_sft_step(algorithms, tokenizer, tmp_path)
 
 
 def test_values_in_mixed_precision_are_near_the_plain_ones(tokenizer):
@@ -577,7 +610,7 @@ def test_a_run_in_mixed_precision_is_near_the_plain_one(run, tokenizer, tmp_path
 
 @pytest.mark.parametrize("mixed_in", [0.0, 0.5])
 def test_a_step_of_ppo_is_gradient_descent_on_its_losses(mixed_in, tokenizer, tmp_path, plain_steps):
-    check_ppo_step(training, tokenizer, tmp_path, mixed_in)
+    check_ppo_step(algorithms, tokenizer, tmp_path, mixed_in)
 
 
 def equal_at_first(prompts, completions, **kwargs):
@@ -589,70 +622,97 @@ def equal_at_first(prompts, completions, **kwargs):
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_responses_without_advantage_change_no_step(loss_type, beta, tokenizer, tmp_path, plain_steps):
-    check_grpo_step(training, tokenizer, tmp_path, loss_type, beta, 1, equal_at_first)
+    check_grpo_step(algorithms, tokenizer, tmp_path, loss_type, beta, 1, equal_at_first)
 
 
 def test_which_responses_go_through_the_model():
     advantages = torch.tensor([0, 0, 0, 1.0, -1.0, 0, 2.0, 0])
-    assert training._with_gradient(advantages, 3, beta=0.0).tolist() == [3, 4, 6]
-    assert training._with_gradient(advantages, 2, beta=0.0).tolist() == [3, 4, 6, 0]
-    assert training._with_gradient(advantages, 3, beta=0.1).tolist() == list(range(8))
-    assert training._with_gradient(0 * advantages, 3, beta=0.0).tolist() == list(range(8))
+    ids, which = torch.zeros(8, 1), MODULES["train_grpo"].with_gradient
+    batch = original.Batch(ids, ids, ids, ids, [], 0.0, advantages=advantages)
+    assert which(batch, 3).tolist() == [3, 4, 6]
+    assert which(batch, 2).tolist() == [3, 4, 6, 0]
+    assert which(replace(batch, ref_logps=ids), 3).tolist() == list(range(8))
+    assert which(replace(batch, advantages=0 * advantages), 3).tolist() == list(range(8))
     advantages[6] = math.nan  # stops the run, so it must not be left out
-    assert training._with_gradient(advantages, 3, beta=0.0).tolist() == [3, 4, 6]
+    assert which(batch, 3).tolist() == [3, 4, 6]
 
 
 LOOP_MISTAKES = [
-    (check_grpo_step, "old = logps.detach() if old_logps is None", "old = logps.detach() if True"),
-    (check_grpo_step, "return len(part.ids) / len(batch.ids)", "return 1.0"),
-    (check_grpo_step, "advantages[part], some.mask, epsilon=", "advantages[: len(some.ids)], some.mask, epsilon="),
+    (check_grpo_step, "logps.detach() if part.old_logps is None", "logps.detach() if True"),
+    (check_grpo_step, "share = 1.0 if whole is None else len(mask) / len(whole)", "share = 1.0"),
+    (check_grpo_step, "old_logps, part.advantages, part.mask, ref", "old_logps, batch.advantages[: len(logps)], part.mask, "
+     "ref"),
     (check_grpo_step, "batch.length) / temperature", "batch.length)"),
     (check_grpo_step, "batch.ids[:, -batch.length :]), ", "batch.ids[:, -batch.length - 1 : -1]), "),
-    (check_grpo_step, "        optimizer.zero_grad()\n                for", "        for"),
+    (check_grpo_step, "    optimizer.zero_grad()\n    for", "    for"),
+    (check_grpo_step, "whole=batch.mask", "whole=None"),
     (check_ppo_step, "(value_coefficient * error)", "(error)"),
-    (check_ppo_step, "(sft_coefficient * _loss_of_rows", "(-sft_coefficient * _loss_of_rows"),
-    (check_ppo_step, "                policy_loss.backward()\n", ""),
-    (check_ppo_step, "advantages = whiten(advantages, batch.mask)", "advantages = advantages"),
-    (check_ppo_step, "returns[part], some.mask", "advantages[part], some.mask"),
+    (check_ppo_step, "return coefficient * loss_of_rows", "return -coefficient * loss_of_rows"),
+    (check_ppo_step, "    policy_loss.backward()\n", ""),
+    (check_ppo_step, "batch.advantages = whiten(advantages, batch.mask)", "batch.advantages = advantages"),
+    (check_ppo_step, "part.returns, part.mask", "part.advantages, part.mask"),
     (check_ppo_step, "batch.mask, gamma, lam)", "batch.mask, gamma)"),
     (check_ppo_run, "batch.mask, gamma, lam)", "batch.mask, 1.0, lam)"),
-    (check_ppo_run, "old_logps[part], advantages[part], some", "logps.detach(), advantages[part], some"),
-    (check_ppo_run, "advantages[part], some.mask, epsilon)", "advantages[part], some.mask)"),
-    (check_ppo_run, "(reference, batch, temperature, micro_batch, bf16) if beta else old_logps",
-     "(model, batch, temperature, micro_batch, bf16) if beta else old_logps"),
-    (check_ppo_run, "old_logps, ref_logps, batch.mask, beta)", "ref_logps, old_logps, batch.mask, beta)"),
-    (check_ppo_run, "old_logps, ref_logps, batch.mask, beta)", "old_logps, ref_logps, batch.mask, 0.0)"),
-    (check_ppo_run, "old_values[part], returns[part]", "values.detach(), returns[part]"),
-    (check_ppo_run, "some.mask, value_clip)", "some.mask, None)"),
+    (check_ppo_run, "part.old_logps, part.advantages, part.mask, epsilon",
+     "logps.detach(), part.advantages, part.mask, epsilon"),
+    (check_ppo_run, "part.advantages, part.mask, epsilon)", "part.advantages, part.mask)"),
+    (check_ppo_run, "log_probabilities(reference, batch, *how)", "log_probabilities(model, batch, *how)"),
+    (check_ppo_run, "batch.old_logps, batch.ref_logps, batch.mask, beta)",
+     "batch.ref_logps, batch.old_logps, batch.mask, beta)"),
+    (check_ppo_run, "batch.old_logps, batch.ref_logps, batch.mask, beta)",
+     "batch.old_logps, batch.ref_logps, batch.mask, 0.0)"),
+    (check_ppo_run, "part.values, part.returns", "values.detach(), part.returns"),
+    (check_ppo_run, "part.mask, value_clip)", "part.mask, None)"),
     (check_ppo_run, '"lr": learning_rate}', '"lr": value_learning_rate}'),
     (check_ppo_run, '"lr": value_learning_rate}', '"lr": learning_rate}'),
     (check_ppo_run, ".abs() > epsilon\n", ".abs() > 0\n"),
     (check_ppo_run, "(1 - left / spread", "(1 - spread / left"),
     (check_ppo_run, "mask, gamma, lam=1.0)", "mask, gamma, lam=0.9)"),
-    (check_ppo_run, "kl=masked_mean(old_logps - ref_logps", "kl=masked_mean(ref_logps - old_logps"),
+    (check_ppo_run, "kl = masked_mean(batch.old_logps - batch.ref_logps",
+     "kl = masked_mean(batch.ref_logps - batch.old_logps"),
     (check_grpo_run, "rewards - beta * (kl_estimate", "rewards + beta * (kl_estimate"),
+    (check_grpo_run, "rewards - beta * (kl_estimate", "rewards - 0 * (kl_estimate"),
     (check_grpo_run, '"k1") * batch.mask)', '"k1"))'),
-    (check_grpo_run, "advantages = advantage(rewards, ", "advantages = advantage(batch.rewards, "),
-    (check_grpo_run, "beta=0.0 if kl_in_reward else beta, ref_logps=ref", "beta=beta, ref_logps=ref"),
     (check_grpo_run, "std(1) > 1e-6", "std(1) < 1e-6"),
-    (check_grpo_run, "epsilon=epsilon, epsilon_high=epsilon_high,", "epsilon=epsilon,"),
+    (check_grpo_run, "advantages, epsilon, epsilon_high)", "advantages, epsilon)"),
     (check_grpo_run, "w * r for w, r in", "r for w, r in"),
     (check_grpo_run, "nonzero().flatten()[: groups * group_size]", "nonzero().flatten()"),
-    (check_grpo_run, "return (part.mask.sum() / batch.mask.sum()).item()", "return len(part.ids) / len(batch.ids)"),
+    (check_grpo_run, "(mask.sum() / whole.sum()).item()", "len(mask) / len(whole)"),
     (check_sft_step, "whole[len(prompt) :] for", "whole[len(prompt) + 1 :] for"),
     (check_sft_step, "return sft_loss(logps, mask)", "return -sft_loss(logps, mask)"),
     (check_sft_step, "rows[_place(i, len(rows), seed)]", "rows[i]"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("check, right, wrong", LOOP_MISTAKES)
-def test_a_mistake_in_a_loop_is_caught(check, right, wrong, tokenizer, tmp_path, plain_steps):
-    source, names = inspect.getsource(training), {"__name__": "changed"}
+def plant(right: str, wrong: str, monkeypatch) -> None:
+    """Put the mistake into the one file that holds the right code, and its functions into the others that use them."""
+    ((file, source),) = [(name, text) for name, text in SOURCES.items() if right in text]
     assert source.count(right) == 1
-    exec(source.replace(right, wrong), names)
-    names["LARGEST_NORM"] = math.inf
+    changed = {"__name__": f"helper.algorithms.{file}", "__file__": MODULES[file].__file__}
+    exec(compile(source.replace(right, wrong), MODULES[file].__file__, "exec"), changed)
+    changed["LARGEST_NORM"] = math.inf
+    own = {name: value for name, value in vars(MODULES[file]).items() if inspect.isfunction(value)}
+    own = {name: value for name, value in own.items() if value.__module__ == MODULES[file].__name__}
+    for module in (algorithms, *(module for module in MODULES.values() if module is not MODULES[file])):
+        for name in [name for name, value in own.items() if vars(module).get(name) is value]:
+            monkeypatch.setattr(module, name, changed[name])
+
+
+SOURCES = {name: inspect.getsource(module) for name, module in MODULES.items()}
+
+
+@pytest.mark.parametrize("check, right, wrong", LOOP_MISTAKES)
+def test_a_mistake_in_a_loop_is_caught(check, right, wrong, tokenizer, tmp_path, plain_steps, monkeypatch):
+    plant(right, wrong, monkeypatch)
     with pytest.raises((AssertionError, FloatingPointError)):
-        check(SimpleNamespace(**names), tokenizer, tmp_path)
+        check(algorithms, tokenizer, tmp_path)
+
+
+def test_the_planting_alone_changes_nothing(tokenizer, tmp_path, plain_steps, monkeypatch):
+    for source in SOURCES.values():
+        plant(source, source, monkeypatch)
+    for number, check in enumerate((check_grpo_step, check_grpo_run, check_ppo_step, check_ppo_run, check_sft_step)):
+        check(algorithms, tokenizer, tmp_path / str(number))
 
 
 @pytest.mark.parametrize("loss_type, beta", [("grpo", 0.0), ("dr_grpo", 0.0), ("dapo", 0.1)])
@@ -664,7 +724,7 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
     several_lengths = loss_type != "grpo"  # by more end tokens, of which the trainer's share of cut-off ones knows nothing
     if several_lengths:
         model.generation_config.eos_token_id = list(range(0, len(tokenizer), 4))
-    sampled, real = [], training.generate_tokens
+    sampled, real = [], MODULES["batches"].generate_tokens
 
     def remember(model, tokenizer, prompts, *args, **kwargs):
         responses = real(model, tokenizer, prompts, *args, **kwargs)
@@ -673,7 +733,7 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
 
     settings = {"loss_type": loss_type, "beta": beta, "learning_rate": RATE, "temperature": TEMPERATURE}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "generate_tokens", remember)
+        patched.setattr(MODULES["batches"], "generate_tokens", remember)
         live = train_grpo(
             model,
             tokenizer,
@@ -684,7 +744,10 @@ def test_a_step_is_that_of_the_librarys_trainer(loss_type, beta, tokenizer, tmp_
             max_new_tokens=6,
             steps=1,
             charts=False,
-            **settings,
+            loss=partial(grpo_loss, loss_type=loss_type, beta=beta),
+            reference=copy.deepcopy(model) if beta else None,
+            learning_rate=RATE,
+            temperature=TEMPERATURE,
         )
     ends = stop_token_ids(model, tokenizer)
     cut_off = [response[-1] not in ends for _, response in sampled]
@@ -727,14 +790,14 @@ def test_rewards_are_weighted_and_get_the_rows_columns():
         return [float(answer[-1]["content"] == true) for answer, true in zip(completions, truth)]
 
     texts = [ROWS[0]["truth"], "no"]
-    paid = algorithms.reward_texts(ROWS[:2], texts, [known, length_reward], [2.0, 0.5])
+    paid = original.reward_texts(ROWS[:2], texts, [known, length_reward], [2.0, 0.5])
     assert paid.tolist() == [2.0 + 0.5 * (len(texts[0]) % 5), 0.5 * 2]
-    assert algorithms.reward_texts(ROWS[:2], texts, [known]).tolist() == [1.0, 0.0]
+    assert original.reward_texts(ROWS[:2], texts, [known]).tolist() == [1.0, 0.0]
 
 
 def test_a_reference_that_moves_is_the_policy_of_that_step(tokenizer, tmp_path):
     fixed = grpo(tokenizer, tmp_path, beta=0.5)[1].table()["kl"]
-    moved = grpo(tokenizer, tmp_path, beta=0.5, refresh_reference=1)[1].table()["kl"]
+    moved = grpo(tokenizer, tmp_path, beta=0.5, refresh=1)[1].table()["kl"]
     assert moved.abs().max() < 1e-5 < fixed.iloc[2:].min()  # at each step the policy is its own reference
 
 
@@ -760,4 +823,4 @@ def test_a_reward_that_is_missing_is_said_so(paid):
         return paid
 
     with pytest.raises(ValueError, match=rf"my_reward gave {len(paid)} rewards for 2 texts, or None"):
-        training.reward_texts([{"prompt": []}] * 2, ["a", "b"], [my_reward])
+        original.reward_texts([{"prompt": []}] * 2, ["a", "b"], [my_reward])

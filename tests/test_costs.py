@@ -11,7 +11,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config, TrainerControl
 
 from factory.real_sizes import configs
-from helper import costs
+import helper.figures.costs as shown_costs
+import helper.machine.memory as memory
 from helper.figures.costs import cost_page, cost_words, show_cost
 from helper.machine.costs import time_of_steps, training_cost, what_fits
 from helper.machine.folders import project_folder
@@ -202,21 +203,26 @@ def test_what_is_shown_says_the_numbers_and_holds_no_tag_of_others():
 
 def test_a_cost_is_shown_as_a_page(monkeypatch):
     shown = []
-    monkeypatch.setattr(costs, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr(shown_costs, "display", lambda html: shown.append(html.data))
     show_cost(training_cost(small(), libraries=GB), 2 * GB)
     assert "which fits here" in shown[0]
 
 
+def unknown():
+    raise OSError("no such file")
+
+
 def test_what_this_process_holds_counts_as_available(monkeypatch):
-    monkeypatch.setattr("helper.environment.memory_gb", lambda: (16.0, 4.0))
-    monkeypatch.setattr(costs, "_held", lambda device: 3 * GB)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * GB))
+    monkeypatch.setattr(memory, "held_bytes", lambda device: 3 * GB)
+    monkeypatch.setattr("helper.machine.costs.held_bytes", lambda device: 3 * GB)
     model = SimpleNamespace(config=small(), parameters=lambda: iter([torch.zeros(GB // 400)]))
     cost = training_cost(model)
     assert cost.settings["device"] == torch.device("cpu") and cost.parts["libraries"] == 3 * GB - 4 * (GB // 400)
     peak, free = cost.peak, available_memory("cpu")
     assert free == 7 * GB and what_fits(cost)[0]["fits"] == (peak <= free)
     assert not what_fits(training_cost(small(), libraries=7 * GB, device="cpu"))[0]["fits"]
-    monkeypatch.setattr("helper.environment.memory_gb", lambda: (0.0, 0.0))
+    monkeypatch.setattr(memory.psutil, "virtual_memory", unknown)
     assert available_memory("cpu") == 0  # unknown, not 3 GB
 
 
@@ -276,7 +282,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 from factory.real_sizes import status_kb
-from helper.costs import training_cost
+from helper.machine.costs import training_cost
 torch.set_num_threads(1)
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 rows = Dataset.from_list([{"input_ids": torch.randint(9, 900, (256,)).tolist()} for _ in range(12)])

@@ -5,6 +5,15 @@ same, and against hand-computed cases and slower code where it has not.
 Left out on purpose: everything that makes a run large (several devices, vLLM, sharding); that is the library's part.
 """
 
+from helper.algorithms.batches import (
+    Batch,
+    groups_with_spread,
+    kl_in_reward,
+    log_probabilities,
+    reward_texts,
+    sample_batch,
+    sample_groups_with_spread,
+)
 from helper.algorithms.losses import bradley_terry_loss, dpo_loss, ranking_loss, sft_loss
 from helper.algorithms.policy_gradient import (
     average,
@@ -31,14 +40,12 @@ from helper.algorithms.responses import (
     token_entropies,
     token_log_probabilities,
 )
-from helper.algorithms.reward_models import (
-    conversation_ids,
-    learned_reward,
-    score_conversations,
-    train_reward_model,
-)
+from helper.algorithms.reward_models import conversation_ids, learned_reward, score_conversations
 from helper.algorithms.runs import Run, autocast
-from helper.algorithms.training import Batch, reward_texts, sample_batch, train_grpo, train_ppo, train_sft
+from helper.algorithms.train_grpo import grpo_update, train_grpo
+from helper.algorithms.train_ppo import mix_in, ppo_update, train_ppo
+from helper.algorithms.train_reward_model import train_reward_model
+from helper.algorithms.train_sft import loss_of_rows, train_sft
 
 __all__ = [
     "Batch",
@@ -52,18 +59,26 @@ __all__ = [
     "dpo_loss",
     "generalised_advantages",
     "group_advantages",
+    "groups_with_spread",
     "grpo_loss",
+    "grpo_update",
     "kl_estimate",
+    "kl_in_reward",
     "learned_reward",
     "leave_one_out_advantages",
+    "log_probabilities",
+    "loss_of_rows",
     "masked_mean",
+    "mix_in",
     "pad_responses",
     "ppo_policy_loss",
+    "ppo_update",
     "ranking_loss",
     "response_log_probabilities",
     "response_logits",
     "reward_texts",
     "sample_batch",
+    "sample_groups_with_spread",
     "score_conversations",
     "sequence_log_probabilities",
     "sft_loss",

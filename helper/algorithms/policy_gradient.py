@@ -78,22 +78,27 @@ def kl_estimate(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") 
     raise ValueError(f'kind={kind!r}: give "k1", "k2" or "k3".')
 
 
-def average(per_token: torch.Tensor, mask: torch.Tensor, loss_type: str, max_length: int | None = None) -> torch.Tensor:
+def average(
+    per_token: torch.Tensor, mask: torch.Tensor, loss_type: str, max_length: int | None = None,
+    whole: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
     """One number from a value a token, (B, R) -> a scalar, in one of three ways.
 
     "grpo": the mean over its tokens for each response, then over the responses: a token of a long response counts less.
     "dapo": the mean over all tokens of the batch: a long response counts more (Yu et al. 2025, section 3.3, where the
     mean is over the tokens of one prompt's group, and then over the prompts; here, as in the library, over all at once).
     "dr_grpo": the sum divided by B · `max_length`, the same for every token, whatever the lengths (Liu et al. 2025).
+    `whole`: the mask of the whole batch where these rows are a part of it: the averages of its parts add up to its own.
     """
+    share = 1.0 if whole is None else len(mask) / len(whole)
     if loss_type == "grpo":
-        return ((per_token * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
+        return ((per_token * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean() * share
     if loss_type == "dapo":
-        return masked_mean(per_token, mask)
+        return masked_mean(per_token, mask) * (1.0 if whole is None else (mask.sum() / whole.sum()).item())
     if loss_type == "dr_grpo":
         if not max_length:
             raise ValueError('loss_type="dr_grpo" divides by max_length: give the longest response that is allowed.')
-        return (per_token * mask).sum() / (len(per_token) * max_length)
+        return (per_token * mask).sum() / (len(per_token) * max_length) * share
     raise ValueError(f'loss_type={loss_type!r}: give "grpo", "dapo" or "dr_grpo".')
 
 
@@ -109,11 +114,13 @@ def grpo_loss(
     ref_logps: torch.Tensor | None = None,
     loss_type: str = "grpo",
     max_length: int | None = None,
+    whole: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """GRPO's loss, a scalar: the clipped surrogate minus β times the KL estimate k3, averaged, with a minus before it.
 
-    Shao et al. 2024, eq. 3 (with `loss_type` "grpo"). `advantages` (B,). The library multiplies the estimate by ρ, for
-    the gradient of the KL itself; with `use_bias_correction_kl=False` it is this one.
+    Shao et al. 2024, eq. 3 (with `loss_type` "grpo"). `advantages` (B,). `max_length`, `whole`: see `average`.
+    The library multiplies the estimate by ρ, for the gradient of the KL itself; with `use_bias_correction_kl=False` it is
+    this one.
     Raises ValueError for β without `ref_logps`.
     """
     objective = clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon_high)
@@ -121,4 +128,4 @@ def grpo_loss(
         if ref_logps is None:
             raise ValueError("beta above 0 needs ref_logps, the log-probabilities under the reference.")
         objective = objective - beta * kl_estimate(logps, ref_logps, "k3")
-    return -average(objective, mask, loss_type, max_length)
+    return -average(objective, mask, loss_type, max_length, whole)

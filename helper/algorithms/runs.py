@@ -6,9 +6,11 @@ Left out on purpose: what the trainers' checkpoints have beyond that (`helper.tr
 schedule, data order.
 """
 
+import functools
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,9 @@ from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
 from helper.trainers.live import LiveLog
 
 FILE = "run.pt"
+ABOVE_0 = (
+    "temperature", "batch_size", "prompts_per_step", "responses_per_step", "inner_updates", "epochs", "micro_batch",
+)  # fmt: skip
 LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in the library
 
 
@@ -129,9 +134,39 @@ class Run:
         for name, part in self.parts.items():
             part.load_state_dict(saved["parts"][name])
         self.state.global_step, self.state.log_history = saved["step"], saved["log"]
+        self.parts["model"].trained_steps = saved["step"]
         print(f"Going on from step {saved['step']} of {self.steps}.")
 
 
 def autocast(model, bf16: bool):
     """bfloat16 for what may be in it, on the model's device, while the block lasts; nothing without `bf16`."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+
+
+def checked_settings(rows: list[dict], reward_funcs: list[Callable] = (), **settings) -> dict:
+    """What makes two runs the same one, as plain values: rows by a digest, functions by their names and arguments.
+
+    Raises ValueError for one of ABOVE_0 that is not.
+    """
+    for name in ABOVE_0:
+        if name in settings and not settings[name] > 0:
+            raise ValueError(f"{name}={settings[name]}: give a number above 0.")
+    plain = {name: function_name(value) if callable(value) else value for name, value in settings.items()}
+    return {"rows": digest(rows), "rewards": [function_name(function) for function in reward_funcs], **plain}
+
+
+def digest(rows: list[dict]) -> str:
+    """16 hex digits that any change of any row changes."""
+    return hashlib.sha256(json.dumps(list(rows), default=str).encode()).hexdigest()[:16]
+
+
+def function_name(function: Callable) -> str:
+    """The name of a function, with the arguments that a partial one has already."""
+    if isinstance(function, functools.partial):
+        return f"{function_name(function.func)}{function.args}{sorted(function.keywords.items())}"
+    return getattr(function, "__name__", "function")
+
+
+def mean_of(updates: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each number over the updates of a step."""
+    return {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}

@@ -49,26 +49,12 @@ class Time(NamedTuple):
 
 
 def training_cost(
-    model,
-    method: str = "sft",
-    batch_size: int = 1,
-    length: int = 200,
-    *,
-    accumulation: int = 8,
-    completion: int | None = None,
-    steps: int = 100,
-    dtype: str = "float32",
-    bf16: bool = False,
-    beta: float | None = None,
-    precompute_reference: bool = False,
-    checkpointing: bool = False,
-    attention: str | None = None,
-    lora_rank: int = 0,
-    lora_targets: tuple[str, ...] = LORA_TARGETS,
-    libraries: int | None = None,
-    device: str | torch.device | None = None,
-) -> Cost:
-    """Predict the most memory that a run of TRL's trainer with AdamW takes, and when.
+    model, method: str = "sft", batch_size: int = 1, length: int = 200, *, accumulation: int = 8,
+    completion: int | None = None, steps: int = 100, dtype: str = "float32", bf16: bool = False, beta: float | None = None,
+    precompute_reference: bool = False, checkpointing: bool = False, attention: str | None = None, lora_rank: int = 0,
+    lora_targets: tuple[str, ...] = LORA_TARGETS, libraries: int | None = None, device: str | torch.device | None = None,
+) -> Cost:  # fmt: skip
+    """Predict the most memory that a run of TRL's trainer with AdamW takes, and when (`_parts` and `_moments` say how).
 
     `model`: a model, or its config (then nothing is loaded). `batch_size`: per device, as the trainer has it; a row of
     DPO is a pair, two texts. `length`: tokens of the longest text, prompt and answer together. `completion`: for GRPO,
@@ -77,51 +63,74 @@ def training_cost(
     `precompute_reference` (DPO) or LoRA does without one. `steps` 1: the moments come after the activations are gone.
     `libraries`: bytes taken by all else, Python and its packages (None: what is taken now, without the model's weights:
     on a CPU by this process, on a GPU by PyTorch's other tensors there). `device`: where it will run (None: where the
-    model is; for a config, the GPU where PyTorch sees one).
-
-    With P parameters of which T are trained, and s bytes a weight:
-    weights s·P; gradients s·T; AdamW's two moments 2·s·T (arXiv 1711.05101: as many numbers as weights, each; of the
-    weights' own type in PyTorch, float32 for float32); reference s·P; activations, cache and last layer: see
-    `activation_bytes`, `cache_bytes`, `last_layer_bytes`.
-    The peak is the largest of three moments: when the backward pass begins, when it has ended (tied weights get two
-    gradients, which are added), and while GRPO generates. Raises ValueError for settings that do not go together.
+    model is; for a config, the GPU where PyTorch sees one). Raises ValueError for settings that do not go together.
     """
-    device = _device(model, device)
-    settings = {name: value for name, value in locals().items() if name != "model"} | {"model": model}
+    settings = {
+        "model": model, "method": method, "batch_size": batch_size, "length": length, "accumulation": accumulation,
+        "completion": completion, "steps": steps, "dtype": dtype, "bf16": bf16, "beta": beta,
+        "precompute_reference": precompute_reference, "checkpointing": checkpointing, "attention": attention,
+        "lora_rank": lora_rank, "lora_targets": lora_targets, "libraries": libraries, "device": _device(model, device),
+    }  # fmt: skip
     config = _config(model)
     _check(settings, config)
     parameters = count_parameters(config)
     trained = lora_parameters(config, lora_rank, lora_targets) if lora_rank else parameters
-    size, matrix = BYTES[dtype], config.vocab_size * config.hidden_size
-    beta = {"dpo": 0.1}.get(method, 0.0) if beta is None else beta
-    rows = 2 * batch_size if method == "dpo" else batch_size
-    attention = attention or attention_of(config)
-    kept = method != "sft" and beta > 0 and not precompute_reference and not lora_rank
-    generated = (completion or length // 2) if method == "grpo" else 0
-    together = batch_size * accumulation  # the rows GRPO generates at once: those of a whole step
-    parts = {
-        "weights": size * parameters + 4 * (trained if lora_rank else 0),
-        "gradients": (4 if lora_rank else size) * trained,
-        "optimiser": 2 * (4 if lora_rank else size) * trained,
-        "reference model": size * parameters if kept else 0,
-        "activations": activation_bytes(config, rows, length, dtype, bf16, attention, checkpointing),
-        "last layer": last_layer_bytes(config, rows, length, "bfloat16" if bf16 else dtype, not lora_rank),
-        "key-value cache": cache_bytes(config, together, length, dtype) if method == "grpo" else 0,
-        "sampling": 3 * 4 * together * config.vocab_size if generated else 0,  # logits, probabilities and a draw's copy
-        "libraries": libraries if libraries is not None else _libraries(model, device),
-    }
-    always = parts["weights"] + parts["reference model"] + parts["libraries"]
-    later = parts["optimiser"] if steps > 1 else 0
-    second = 3 * 4 * matrix if config.tie_word_embeddings and not lora_rank else 0
-    tied = parts["gradients"] - size * matrix + second if second else parts["gradients"]
-    moments = {
-        "the backward pass begins": always + later + parts["activations"] + parts["last layer"]
-        + (parts["gradients"] if accumulation > 1 else 0),
-        "the gradients are whole": always + later + max(tied, parts["gradients"] + (second if accumulation > 1 else 0)),
-        "the optimiser's step": always + parts["gradients"] + parts["optimiser"],
-        "generation": always + later + parts["key-value cache"] + parts["sampling"] if generated else 0,
-    }  # fmt: skip
+    parts = _parts(settings, config, parameters, trained)
+    moments = _moments(settings, config, parts)
     return Cost(settings, parts, moments, max(moments.values()), trained, parameters)
+
+
+def _parts(settings: dict, config, parameters: int, trained: int) -> dict[str, int]:
+    """Name -> bytes. With P parameters of which T are trained, and s bytes a weight:
+
+    weights s·P; gradients s·T; AdamW's two moments 2·s·T (arXiv 1711.05101: as many numbers as weights, each; of the
+    weights' own type in PyTorch, float32 for float32); reference s·P; activations, cache and last layer: see
+    `activation_bytes`, `cache_bytes`, `last_layer_bytes`.
+    """
+    method, rank, length, dtype, bf16 = (settings[name] for name in ("method", "lora_rank", "length", "dtype", "bf16"))
+    size, of_trained = BYTES[dtype], 4 if rank else BYTES[dtype]
+    beta = {"dpo": 0.1}.get(method, 0.0) if settings["beta"] is None else settings["beta"]
+    kept = method != "sft" and beta > 0 and not settings["precompute_reference"] and not rank
+    rows = settings["batch_size"] * (2 if method == "dpo" else 1)
+    together = settings["batch_size"] * settings["accumulation"]  # the rows GRPO generates at once: those of a whole step
+    attention, libraries = settings["attention"] or attention_of(config), settings["libraries"]
+    return {
+        "weights": size * parameters + (4 * trained if rank else 0),
+        "gradients": of_trained * trained,
+        "optimiser": 2 * of_trained * trained,
+        "reference model": size * parameters if kept else 0,
+        "activations": activation_bytes(config, rows, length, dtype, bf16, attention, settings["checkpointing"]),
+        "last layer": last_layer_bytes(config, rows, length, "bfloat16" if bf16 else dtype, not rank),
+        "key-value cache": cache_bytes(config, together, length, dtype) if method == "grpo" else 0,
+        # logits, probabilities and a draw's copy
+        "sampling": 3 * 4 * together * config.vocab_size if _generated(settings) else 0,
+        "libraries": _libraries(settings["model"], settings["device"]) if libraries is None else libraries,
+    }
+
+
+def _generated(settings: dict) -> int:
+    """How many tokens of a text GRPO generates; 0 for the other methods."""
+    return (settings["completion"] or settings["length"] // 2) if settings["method"] == "grpo" else 0
+
+
+def _moments(settings: dict, config, parts: dict[str, int]) -> dict[str, int]:
+    """The moments of a step at which the most may be there, and the bytes that are there then.
+
+    When the backward pass begins, when it has ended (tied weights get two gradients, which are added), in the optimiser's
+    step, and while GRPO generates.
+    """
+    several, full, matrix = settings["accumulation"] > 1, not settings["lora_rank"], config.vocab_size * config.hidden_size
+    always = parts["weights"] + parts["reference model"] + parts["libraries"]
+    held = always + (parts["optimiser"] if settings["steps"] > 1 else 0)
+    gradients, second = parts["gradients"], 3 * 4 * matrix if config.tie_word_embeddings and full else 0
+    tied = gradients - BYTES[settings["dtype"]] * matrix + second if second else gradients
+    generating = held + parts["key-value cache"] + parts["sampling"]
+    return {
+        "the backward pass begins": held + parts["activations"] + parts["last layer"] + (gradients if several else 0),
+        "the gradients are whole": held + max(tied, gradients + (second if several else 0)),
+        "the optimiser's step": always + gradients + parts["optimiser"],
+        "generation": generating if _generated(settings) else 0,
+    }
 
 
 def what_fits(cost: Cost, available: int | None = None) -> list[dict]:

@@ -65,32 +65,33 @@ def activation_bytes(
     norm's result, while norms and what is passed on stay float32, and attention's weights are there in both.
     `checkpointing` keeps a layer's input only, and one layer whole while it is computed again.
     """
-    h, queries, keys, m, layers = shape(config)
-    heads, tokens = config.num_attention_heads, rows * length
-    weights = heads * length
-    qk = config.model_type == "qwen3"
-    qk_means = heads + keys // (queries // heads) if qk else 0
+    h, layers, tokens = config.hidden_size, config.num_hidden_layers, rows * length
+    layer, once = _layer_bytes(config, dtype, bf16, attention, rows, length)
     mixed = bf16 and dtype == "float32"
-    size = 4 if dtype == "float32" and not bf16 else 2
-    alone = attention != "eager" and rows == 1
-    attended = 2 * (queries + keys) if alone else 4 * queries
-    if dtype == "float32" and not bf16:
-        layer = 4 * (6 * h + 2 + attended + 4 * m) + 8 * (queries + keys) * qk
-        once = 4 * (2 * h + 1)
-    elif mixed:
-        layer = 4 * (4 * h + 2) + 2 * (5 * h + attended + 4 * m) + 6 * (queries + keys) * qk
-        once = 4 * (2 * h + 1)
-    else:
-        layer = 4 * (2 * h + 2) + 2 * (4 * h + attended + 4 * m) + 6 * (queries + keys) * qk
-        once = 4 * (h + 1) + 2 * h
-    layer += 4 * qk_means
-    layer += (weights * (4 if size == 4 else 6)) if attention == "eager" else 4 * heads
-    layer += 0 if attention == "eager" or alone else length * size
     copies = 2 * sum(inputs * outputs for inputs, outputs in matrices(config).values()) if mixed else 0
     if checkpointing:
         kept = layers * h * (4 if dtype == "float32" else 2)
         return tokens * (kept + layer + once) + copies
     return tokens * (layers * layer + once) + layers * copies
+
+
+def _layer_bytes(config, dtype: str, bf16: bool, attention: str, rows: int, length: int) -> tuple[int, int]:
+    """Bytes a token that a layer keeps, and those kept once, outside the layers; the formula of `activation_bytes`."""
+    h, queries, keys, m, _ = shape(config)
+    heads, qk = config.num_attention_heads, config.model_type == "qwen3"
+    plain, mixed = dtype == "float32" and not bf16, bf16 and dtype == "float32"
+    alone = attention != "eager" and rows == 1
+    attended = 2 * (queries + keys) if alone else 4 * queries
+    if plain:
+        layer, once = 4 * (6 * h + 2 + attended + 4 * m) + 8 * (queries + keys) * qk, 4 * (2 * h + 1)
+    elif mixed:
+        layer, once = 4 * (4 * h + 2) + 2 * (5 * h + attended + 4 * m) + 6 * (queries + keys) * qk, 4 * (2 * h + 1)
+    else:
+        layer, once = 4 * (2 * h + 2) + 2 * (4 * h + attended + 4 * m) + 6 * (queries + keys) * qk, 4 * (h + 1) + 2 * h
+    layer += 4 * (heads + keys // (queries // heads)) if qk else 0
+    layer += heads * length * (4 if plain else 6) if attention == "eager" else 4 * heads
+    layer += 0 if attention == "eager" or alone else length * (4 if plain else 2)
+    return layer, once
 
 
 def cache_bytes(config, rows: int, length: int, dtype: str = "float32") -> int:
