@@ -36,10 +36,10 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from factory import ROOT
-from factory.record import write
+from factory.recordings.shared import RECORDED, write
 from helper.machine.costs import METHODS, training_cost
 
-RECORD = ROOT / "data" / "recorded" / "real_sizes.json"
+RECORD = RECORDED / "real_sizes.json"
 RUNS = ROOT / "runs" / "real_sizes"
 LENGTH = 200  # tokens of a row, its chat template included, about
 GENERATED = 100  # of them by GRPO

@@ -29,9 +29,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from factory import ROOT
 from factory.real_sizes import PLAIN, RUNS, make_model, status_kb
-from factory.record import write
+from factory.recordings.shared import RECORDED, write
 from helper import bf16_is_fast, load_course_dataset, set_seed
 from helper.generation import generate_tokens
 from helper.machine.memory import keep_freed_memory
@@ -39,7 +38,7 @@ from helper.models import prepare_model
 from helper.trainers.log_probs import quick_log_probs
 from helper.trainers.speed import quick_sft_settings
 
-RECORD = ROOT / "data" / "recorded" / "reference_speed.json"
+RECORD = RECORDED / "reference_speed.json"
 SHAPE = "llama-135M"
 QUESTIONS, NEW_TOKENS = 8, 50
 ROWS, TOKENS = 100, 200

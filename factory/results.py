@@ -4,7 +4,8 @@
     python -m factory.results                  write tables and picture from the kept scoreboards
 
 The scoreboards are kept in `data/recorded/lessons.json`, each written as soon as its run ends; a run that is there
-already is not done again. Medians over the seeds, with the lowest and the highest value. The picture is
+already is not done again. The lessons are the notebooks; what the picture shows of one stands in
+`factory/recordings/lesson_NN.py`. Medians over the seeds, with the lowest and the highest value. The picture is
 `docs/results.png`.
 """
 
@@ -27,29 +28,19 @@ import nbformat
 import torch
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parent.parent
-RECORD = ROOT / "data" / "recorded" / "lessons.json"
+from factory import ROOT
+from factory.lessons import NOTEBOOKS, find_lessons
+from factory.record import lesson_modules
+from factory.recordings.shared import RECORDED, write
+
+RECORD = RECORDED / "lessons.json"
 PICTURE = ROOT / "docs" / "results.png"
-LESSONS = ("01_intro", "02_sft", "03_dpo", "04_online_rl", "05_grpo_from_scratch", "06_reward_models_and_ppo")
-SHOWN = {  # the picture's rows: what each lesson is about
-    ("02_sft", "instructions"): "02 SFT: new instructions",
-    ("02_sft", "held_out_concepts"): "02 SFT: concepts in no training row",
-    ("02_sft", "cloze"): "02 SFT: completes plain sentences",
-    ("03_dpo", "identity"): "03 DPO: gives its new name",
-    ("03_dpo", "other_skills"): "03 DPO: all other skills",
-    ("04_online_rl", "word_problems"): "04 RL: unseen word problems",
-    ("04_online_rl", "other_skills"): "04 RL: all other skills",
-    ("05_grpo_from_scratch", "right_in_tags"): "05 GRPO: word problems, in tags",
-    ("06_reward_models_and_ppo", "word_problems_ppo"): "06 PPO: unseen word problems",
-    ("06_reward_models_and_ppo", "word_problems_grpo"): "06 GRPO: the same, as many answers",
-}
 LOOKS = {  # of the picture's bars: before and after
     "before": {"facecolor": "#999999", "hatch": "//", "edgecolor": "white"},
     "after, trained on a CPU": {"facecolor": "#0072B2", "edgecolor": "white"},
 }
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
-SIZES = ROOT / "data" / "recorded" / "real_sizes.json"
-SPEED = ROOT / "data" / "recorded" / "reference_speed.json"
+SIZES, SPEED = RECORDED / "real_sizes.json", RECORDED / "reference_speed.json"
 SIZE_MARKS = ("<!-- real sizes: written by `python -m factory.results` -->", "<!-- end of real sizes -->")
 
 
@@ -65,10 +56,10 @@ def with_seed(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNo
 
 def run_lesson(lesson: str, seed: int) -> dict:
     """The scoreboard of one run, with the seconds of the whole lesson."""
-    notebook = with_seed(nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4), seed)
+    notebook = with_seed(nbformat.read(NOTEBOOKS / f"{lesson}.ipynb", as_version=4), seed)
     with tempfile.TemporaryDirectory() as outputs:
         environment = {**os.environ, "COURSE_OUTPUTS": outputs}
-        client = NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+        client = NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(NOTEBOOKS)}})
         start = time.perf_counter()
         client.execute(env=environment)
         seconds = time.perf_counter() - start
@@ -87,16 +78,13 @@ def machine() -> str:
 def record(seeds: list[int], path: Path = RECORD) -> None:
     """Run what is not yet recorded."""
     boards = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    path.parent.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
-        for lesson in LESSONS:
+        for lesson in [path.stem for path in find_lessons()]:
             if any((board["lesson"], board["seed"]) == (lesson, seed) for board in boards):
                 continue
             boards.append(run_lesson(lesson, seed))
             print(f"{lesson}, seed {seed}: {boards[-1]['lesson_seconds']} s", flush=True)
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(boards, indent=1) + "\n", encoding="utf-8")
-            os.replace(unfinished, path)
+            write(boards, path)
 
 
 def table(boards: list[dict]) -> str:
@@ -161,10 +149,21 @@ def real_sizes(sizes: dict, speed: dict) -> str:
     return "\n".join([*lines, "", words])
 
 
+def shown(boards: list[dict]) -> dict[tuple[str, str], str]:
+    """(lesson, metric) -> the words of its row in the picture, for what is recorded."""
+    modules, found = lesson_modules(), {}
+    for lesson, runs in by_lesson(boards).items():
+        words = getattr(modules.get(lesson[:2]), "SHOWN", {})
+        recorded = {metric["name"] for run in runs for metric in run["metrics"]}
+        found |= {(lesson, name): f"{lesson[:2]} {text}" for name, text in words.items() if name in recorded}
+    return found
+
+
 def picture(boards: list[dict], path: Path = PICTURE) -> None:
     """Before and after of what the lessons are about: medians, and lines over the seeds' lowest to highest."""
-    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained", facecolor="white")
-    for place, (lesson, name) in enumerate(reversed(SHOWN)):
+    texts = shown(boards)
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.32 * len(texts)), layout="constrained", facecolor="white")
+    for place, (lesson, name) in enumerate(reversed(texts)):
         rows = [m for b in boards if b["lesson"] == lesson for m in b["metrics"] if m["name"] == name]
         for stage, look, height in zip(("before", "after"), LOOKS.values(), (0.14, -0.14)):
             values = [100 * row[stage] for row in rows]
@@ -172,7 +171,7 @@ def picture(boards: list[dict], path: Path = PICTURE) -> None:
             axis.barh(place + height, middle, 0.26, **look)
             axis.plot([min(values), max(values)], [place + height] * 2, color="black", linewidth=1.5)
             axis.text(max(values) + 1, place + height, f"{middle:.0f}%", va="center", fontsize=9)
-    axis.set_yticks(range(len(SHOWN)), reversed(SHOWN.values()))
+    axis.set_yticks(range(len(texts)), reversed(texts.values()))
     handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in LOOKS.values()]
     axis.legend(handles, LOOKS, loc="upper center", bbox_to_anchor=(0.4, 1.13), ncols=2, frameon=False)
     axis.set(xlim=(0, 107), xlabel="right answers on held-out questions (%)")

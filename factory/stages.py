@@ -109,10 +109,10 @@ def train_grpo(
 
 def run(trainer_class, model, tokenizer, args, dataset, **options) -> PreTrainedModel:
     """Make the trainer, train, and return the model ready for use."""
-    skip_masked_positions()
     trainer = trainer_class(model=model, processing_class=tokenizer, args=args, train_dataset=dataset, **options)
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    with skip_masked_positions():
+        trainer.train()
     return model.eval()
 
 

@@ -6,16 +6,18 @@ import inspect
 import json
 import random
 import re
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory import ROOT, build, cards, datasets, from_scratch, learned_rewards, pretrain, stages
+from factory import ROOT, build, cards, datasets, pretrain, record, stages
 from factory.knowledge import load_concepts
 from factory.plain_text import PlainText
-from factory.record import RECORDED
+from factory.recordings import lesson_05, lesson_06
+from factory.recordings.shared import RECORDED
 from factory.solutions import worked_sum
 from factory.tokenizer import train_tokenizer
 from helper import generate_responses
@@ -184,36 +186,72 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
 
 
 def keywords(notebook, function, **names):
-    """The plain arguments of a lesson's call of `function`; `names`: values of names in them."""
+    """The plain arguments of a lesson's call of `function`, those of a partial function in a dictionary.
+
+    `names`: values of names in them.
+    """
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and f"{function}(" in cell.source]
     calls = [node for node in ast.walk(ast.parse(cells[0])) if isinstance(node, ast.Call)]
-    call = next(node for node in calls if ast.unparse(node.func) == function)
-    names = SPROUT | names
-    plain = [word for word in call.keywords if isinstance(word.value, ast.Constant | ast.IfExp | ast.Name)]
-    return {
-        word.arg: eval(compile(ast.Expression(word.value), function, "eval"), names)
-        for word in plain
-        if not isinstance(word.value, ast.Name) or word.value.id in names
-    }
+    return values_of(next(node for node in calls if ast.unparse(node.func) == function), SPROUT | names)
+
+
+def values_of(call, names):
+    found = {}
+    for word in call.keywords:
+        value = word.value
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "partial":
+            found[word.arg] = values_of(value, names)
+        elif isinstance(value, ast.Constant | ast.IfExp) or (isinstance(value, ast.Name) and value.id in names):
+            found[word.arg] = eval(compile(ast.Expression(value), "a lesson", "eval"), names)
+    return found
+
+
+def plain(settings):
+    return {key: value for key, value in settings.items() if not callable(value)}
 
 
 def test_the_recorded_runs_have_the_settings_of_lesson_05():
     notebook = nbformat.read(ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
-    grpo = keywords(notebook, "course.train_grpo", LONGEST=from_scratch.LONGEST)
-    assert grpo.pop("inner_updates") == 1 and grpo.pop("beta") == 0.0 and grpo.pop("epsilon") == 0.2
+    grpo = keywords(notebook, "course.train_grpo", LONGEST=lesson_05.LONGEST)
+    assert grpo.pop("inner_updates") == 1 and grpo.pop("reference") is None
+    assert grpo.pop("loss") == lesson_05.GRPO["loss"].keywords | {"epsilon": 0.2}
     assert grpo.pop("micro_batch") == inspect.signature(train_grpo).parameters["micro_batch"].default
-    assert grpo == {key: value for key, value in from_scratch.GRPO.items() if key != "advantage"}
-    assert keywords(notebook, "course.train_sft") == from_scratch.WARM_UP
+    assert grpo.pop("advantage", {"scale": "none"}) == lesson_05.GRPO["advantage"].keywords
+    assert grpo == plain(lesson_05.GRPO)
+    assert keywords(notebook, "course.train_sft") == lesson_05.WARM_UP
     text = "".join(cell.source for cell in notebook.cells)
-    assert f"train_rows[:{from_scratch.WARM_UP_PROBLEMS}]" in text
-    assert f'load_course_dataset("sprout-sft", limit={from_scratch.KEPT_ROWS}, seed=SEED)' in text
+    assert f"train_rows[:{lesson_05.WARM_UP_PROBLEMS}]" in text
+    assert f'load_course_dataset("sprout-sft", limit={lesson_05.KEPT_ROWS}, seed=SEED)' in text
+
+
+def test_the_recordings_are_found_by_their_files(monkeypatch):
+    found = record.find_recordings()
+    files = {file for _, file in found.values()}
+    assert len(files) == len(found) >= 6 and all((RECORDED / file).exists() for file in files)
+    module = SimpleNamespace(RECORDINGS={"one": (print, "one.json")})
+    monkeypatch.setattr(record, "lesson_modules", lambda: {"07": module, "08": module})
+    with pytest.raises(ValueError, match="lesson_08.py: another lesson has a recording 'one' already"):
+        record.find_recordings()
+
+
+def test_one_recording_is_made_with_its_seeds(monkeypatch):
+    asked = []
+
+    def make(seeds, path):
+        """Something."""
+        asked.append((seeds, path.name))
+
+    monkeypatch.setattr(record, "find_recordings", lambda: {"one": (make, "1.json"), "two": (make, "2.json")})
+    record.main(["--only", "two", "--seeds", "4", "5"])
+    record.main([])
+    assert asked == [([4, 5], "2.json"), ([0, 1, 2], "1.json"), ([0, 1, 2], "2.json")]
 
 
 def test_the_recorded_changes_are_settings_of_the_loop():
     known = set(inspect.signature(train_grpo).parameters)
-    assert all(set(changes) <= known for changes in from_scratch.CHANGES.values())
-    assert from_scratch.CHANGES["as in the lesson"] == {}
-    answer = from_scratch.into_tags("Eggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n\\boxed{70}")
+    assert all(set(changes) <= known for changes in lesson_05.CHANGES.values())
+    assert lesson_05.CHANGES["as in the lesson"] == {}
+    answer = lesson_05.into_tags("Eggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n\\boxed{70}")
     assert answer == "<reasoning>\nEggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n</reasoning>\n<answer>70</answer>"
 
 
@@ -221,32 +259,34 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     notebook = nbformat.read(LESSON_06, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     over_intro = next(cell.source for cell in notebook.cells if cell.id == "06-over-intro")
-    names = {"LONGEST": learned_rewards.LONGEST, "STEPS": learned_rewards.STEPS}
+    names = {"LONGEST": lesson_06.LONGEST, "STEPS": lesson_06.STEPS}
     ppo, grpo = (keywords(notebook, f"course.train_{method}", **names) for method in ("ppo", "grpo"))
-    assert f"STEPS = {learned_rewards.STEPS} if OURS else" in text
-    assert ppo.pop("steps") == grpo.pop("steps") == learned_rewards.STEPS
-    record = json.loads((RECORDED / "06_ppo_against_grpo.json").read_text())
+    assert f"STEPS = {lesson_06.STEPS} if OURS else" in text
+    assert ppo.pop("steps") == grpo.pop("steps") == lesson_06.STEPS
+    recorded = json.loads((RECORDED / "06_ppo_against_grpo.json").read_text())
     for method, settings in (("PPO", ppo), ("GRPO", grpo)):
-        tuned = [run for run in record["runs"] if run["method"] == method and run["seed"] == record["seeds"][0]]
-        assert [run["learning_rate"] for run in tuned] == list(learned_rewards.RATES[method])
+        tuned = [run for run in recorded["runs"] if run["method"] == method and run["seed"] == recorded["seeds"][0]]
+        assert [run["learning_rate"] for run in tuned] == list(lesson_06.RATES[method])
         assert settings.pop("learning_rate") == max(tuned, key=lambda run: sum(run["reward"][-10:]))["learning_rate"]
-    assert ppo == learned_rewards.PPO
-    assert grpo == {key: value for key, value in learned_rewards.GRPO.items() if key != "advantage"}
+    assert ppo == lesson_06.PPO
+    assert grpo.pop("loss") == lesson_06.GRPO["loss"].keywords
+    assert grpo.pop("advantage", {"scale": "none"}) == lesson_06.GRPO["advantage"].keywords
+    assert grpo == plain(lesson_06.GRPO)
     reward_model = keywords(notebook, "RewardConfig")
-    longer = learned_rewards.REWARD_MODEL["steps"]  # what the policy later cheats was trained for longer: the text says so
+    longer = lesson_06.REWARD_MODEL["steps"]  # what the policy later cheats was trained for longer: the text says so
     assert reward_model["max_steps"] < longer and f"trained for {longer} steps" in over_intro
-    assert reward_model["learning_rate"] == learned_rewards.REWARD_MODEL["learning_rate"]
+    assert reward_model["learning_rate"] == lesson_06.REWARD_MODEL["learning_rate"]
     pairs = reward_model["per_device_train_batch_size"] * reward_model["gradient_accumulation_steps"]
-    assert pairs == learned_rewards.REWARD_MODEL["rankings_per_step"]
-    assert f"train_rows[:-HELD][:{learned_rewards.TRAINED}], train_rows[-HELD:]" in text
-    assert f"else {learned_rewards.HELD_OUT}  # rows kept apart" in text
-    assert f"{learned_rewards.HARD_COPIES} * as_pairs(hard)" in text
+    assert pairs == lesson_06.REWARD_MODEL["rankings_per_step"]
+    assert f"train_rows[:-HELD][:{lesson_06.TRAINED}], train_rows[-HELD:]" in text
+    assert f"else {lesson_06.HELD_OUT}  # rows kept apart" in text
+    assert f"{lesson_06.HARD_COPIES} * as_pairs(hard)" in text
 
 
 def test_cheats_are_worse_answers_with_a_higher_score():
     before = {"questions": list("abcd"), "texts": list("efgh"), "right": [True, True, True, False], "proxy": [1, 1, 1, 1]}
     after = {"questions": list("abcd"), "texts": list("ijkl"), "right": [False, False, True, False], "proxy": [2, 0, 2, 2]}
-    assert learned_rewards.cheats(before, after) == [["a", "e", 1, "i", 2]]
+    assert lesson_06.cheats(before, after) == [["a", "e", 1, "i", 2]]
 
 
 def functions_of(source):
@@ -257,15 +297,15 @@ def functions_of(source):
 def test_what_the_labeller_of_lesson_06_prefers():
     cells = {cell.id: cell.source for cell in nbformat.read(LESSON_06, as_version=4).cells}
     shown = functions_of(cells["06-spoil"]) | functions_of(cells["06-rank"])
-    ours = functions_of(inspect.getsource(learned_rewards))
+    ours = functions_of(inspect.getsource(lesson_06))
     assert set(shown) == {"spoil", "compared"} and all(ours[name] == dump for name, dump in shown.items())
     rows = [{"prompt": [{"role": "user", "content": f"Problem {n}"}], "ground_truth": str(n)} for n in (5, 7)]
     answers = [
         ["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"],
         ["3 + 4 = 7\n\\boxed{7}", "4 + 3 = 7\n\\boxed{7}", "\\boxed{7}"],
     ]
-    easy, hard, rankings = learned_rewards.compared(rows, answers, random.Random(5))
-    assert [way for *_, way in easy] == 2 * list(learned_rewards.WAYS) and len(rankings) == 1
+    easy, hard, rankings = lesson_06.compared(rows, answers, random.Random(5))
+    assert [way for *_, way in easy] == 2 * list(lesson_06.WAYS) and len(rankings) == 1
     assert all(pair[0] == answers[rows[1]["prompt"] == prompt][0] != pair[1] for prompt, pair, _ in easy + hard + rankings)
     assert [pair for _, pair, kind in hard if kind == "a wrong answer"] == [answers[0][:2]]
     others = [(prompt, pair) for prompt, pair, kind in hard if kind == "another problem's answer"]

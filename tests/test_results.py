@@ -5,7 +5,10 @@ import json
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from factory import results
+from factory import record, results
+from factory.lessons import find_lessons
+
+LESSONS = [path.stem for path in find_lessons()]
 
 
 def board(seed, after, lesson="02_sft"):
@@ -30,12 +33,22 @@ def test_a_lesson_without_training_has_its_time_only():
 
 def test_the_picture_is_drawn_from_the_record(tmp_path):
     metric = {"n": 9, "before": 0.1, "after": 0.8, "difference": 0.7}
+    modules = record.lesson_modules()
     boards = [
-        {**board(seed, 1, lesson), "metrics": [{**metric, "name": name} for key, name in results.SHOWN if key == lesson]}
-        for seed in (0, 1) for lesson in results.LESSONS
+        {**board(seed, 1, lesson), "metrics": [{**metric, "name": name} for name in getattr(module, "SHOWN", {})]}
+        for seed in (0, 1) for lesson in LESSONS for module in [modules.get(lesson[:2])]
     ]  # fmt: skip
     results.picture(boards, tmp_path / "results.png")
     assert (tmp_path / "results.png").stat().st_size > 5_000
+
+
+def test_the_picture_shows_what_the_lessons_files_say():
+    boards = json.loads(results.RECORD.read_text())
+    rows, modules = results.shown(boards), record.lesson_modules()
+    assert rows["03_dpo", "identity"] == "03 DPO: gives its new name" and len(rows) >= 10
+    said = {(number, name) for number, module in modules.items() for name in getattr(module, "SHOWN", {})}
+    assert said == {(lesson[:2], name) for lesson, name in rows}  # each metric is one that the lesson's scoreboard has
+    assert list(results.shown([board(0, 1)])) == [("02_sft", "held_out_concepts")]
 
 
 def test_real_sizes_are_told_with_what_was_measured():
@@ -74,8 +87,8 @@ def test_runs_that_are_recorded_are_not_done_again(tmp_path, monkeypatch):
     path = tmp_path / "recorded" / "lessons.json"
     results.record([0], path)
     results.record([0, 1], path)
-    assert asked == [(lesson, seed) for seed in (0, 1) for lesson in results.LESSONS]
-    assert len(json.loads(path.read_text())) == 2 * len(results.LESSONS)
+    assert asked == [(lesson, seed) for seed in (0, 1) for lesson in LESSONS]
+    assert len(json.loads(path.read_text())) == 2 * len(LESSONS)
 
 
 def test_the_readme_has_the_marks():

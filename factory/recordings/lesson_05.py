@@ -1,19 +1,14 @@
-"""The runs of lesson 05 that are too long for it: GRPO of our own against the library's, and one thing changed a run.
+"""The recorded runs of lesson 05: GRPO of our own against the library's, and one thing changed a run.
 
-    python -m factory.record --only grpo_from_scratch
-    python -m factory.record --only grpo_ablations
-
-Every run begins with the warm-up of the lesson: the model's own answers, right or wrong, put into tags. The settings are the
-lesson's own; `tests/test_factory.py` holds the two together.
+Every run begins with the warm-up of the lesson: the model's own answers, right or wrong, put into tags. The settings are
+the lesson's own; `tests/test_factory.py` holds the two together.
 Left out on purpose: a search over settings. Each change stands alone, with one seed, against runs of several seeds.
 """
 
 from __future__ import annotations
 
 import copy
-import shutil
 import time
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,32 +17,30 @@ from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from factory import ROOT
+from factory.recordings.shared import command, curve, fresh, model_and_problems, write
 from factory.stages import prompts_and_completions, quiet_settings
 from helper import (
     answers_match,
     extract_boxed,
-    extract_gold,
     generate_responses,
     load_course_dataset,
-    load_model_and_tokenizer,
     load_suite,
     set_seed,
     skip_masked_positions,
 )
-from helper.algorithms import group_advantages, train_grpo, train_sft
+from helper.algorithms import group_advantages, grpo_loss, sample_groups_with_spread, train_grpo, train_sft
 from helper.machine.device import bf16_is_fast
 from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
 
-FOLDER = ROOT / "runs" / "from_scratch"
 REWARDS = [tagged_reward, tag_format_reward]
 LONGEST = 110  # tokens an answer may have
 WARM_UP = {"steps": 120, "learning_rate": 5e-4, "batch_size": 8}
 WARM_UP_PROBLEMS = 900
 KEPT_ROWS = 250  # of the SFT data, so that the warm-up does not cost the other skills
+DR_GRPO = partial(grpo_loss, loss_type="dr_grpo")
 GRPO = {
     "steps": 56, "learning_rate": 2e-4, "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4,
-    "temperature": 1.0, "advantage": partial(group_advantages, scale="none"), "loss_type": "dr_grpo",
+    "temperature": 1.0, "advantage": partial(group_advantages, scale="none"), "loss": DR_GRPO,
 }  # fmt: skip
 SHORT = 30  # steps of a run with one thing changed
 
@@ -57,15 +50,18 @@ def batch_mean_advantages(rewards, group_size):
     return rewards - rewards.mean()
 
 
-CHANGES: dict[str, dict] = {
+CHANGES: dict[str, dict] = {  # name -> other arguments of `train_grpo`
     "as in the lesson": {},
     "divided by the group's std": {"advantage": group_advantages},
-    "both divisions, as first published": {"advantage": group_advantages, "loss_type": "grpo"},
+    "both divisions, as first published": {"advantage": group_advantages, "loss": partial(grpo_loss, loss_type="grpo")},
     "8 samples a prompt, 6 prompts": {"group_size": 8, "prompts_per_step": 6},
-    "dynamic sampling, twice the samples": {"oversample": 2},
-    "KL in the loss, beta 0.04": {"beta": 0.04},
+    "dynamic sampling, twice the samples": {
+        "sample": partial(sample_groups_with_spread, groups=GRPO["prompts_per_step"]),
+        "prompts_per_step": 2 * GRPO["prompts_per_step"],
+    },
+    "KL in the loss, beta 0.04": {"loss": partial(DR_GRPO, beta=0.04), "reference": True},
     "4 updates a batch, clip 0.2": {"inner_updates": 4},
-    "4 updates a batch, no clip": {"inner_updates": 4, "epsilon": 1e9, "epsilon_high": 1e9},
+    "4 updates a batch, no clip": {"inner_updates": 4, "loss": partial(DR_GRPO, epsilon=1e9, epsilon_high=1e9)},
     "REINFORCE, mean of the batch": {"advantage": batch_mean_advantages},
 }
 
@@ -74,16 +70,6 @@ def into_tags(answer: str) -> str:
     r"""A boxed answer of Sprout, "lines\n\boxed{72}", in the four tags."""
     *lines, _ = answer.strip().split("\n")
     return "<reasoning>\n" + "\n".join(lines) + f"\n</reasoning>\n<answer>{extract_boxed(answer)}</answer>"
-
-
-def model_and_problems() -> tuple:
-    """`sprout-instruct`, its tokenizer, and the problems with their expected answers."""
-    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
-    rows = [
-        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
-        for row in load_course_dataset("sprout-maths")
-    ]
-    return model.float(), tokenizer, rows
 
 
 def warmed_up(seed: int) -> tuple:
@@ -121,20 +107,21 @@ def score(model, tokenizer, limit: int = 500) -> dict:
     return {"n": n, "right": sum(right) / n, "format": sum(tagged) / n}
 
 
-def own_run(seed: int, **changes) -> dict:
-    """Train with `train_grpo`; scores before and after, seconds of training, sampled tokens."""
+def own_run(seed: int, reference: bool = False, **changes) -> dict:
+    """Train with `train_grpo`, with a frozen copy for a `reference` if asked; scores, seconds, sampled tokens, rewards."""
     model, tokenizer, rows, before = warmed_up(seed)
-    settings, start = GRPO | changes | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}, time.perf_counter()
-    log = train_grpo(model, tokenizer, rows, REWARDS, folder=fresh("own"), **settings).table()
-    seconds, tokens = time.perf_counter() - start, log["tokens"].sum()
-    return summary(before, score(model, tokenizer), seconds, int(tokens)) | {"reward": curve(log["reward"])}
+    settings = GRPO | changes | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}
+    frozen, start = copy.deepcopy(model) if reference else None, time.perf_counter()
+    live = train_grpo(model, tokenizer, rows, REWARDS, folder=fresh("own"), reference=frozen, **settings)
+    log, seconds = live.table(), time.perf_counter() - start
+    run = summary(before, score(model, tokenizer), seconds, int(log["tokens"].sum()))
+    return run | {"reward": curve(log["reward"])}
 
 
 def library_run(seed: int) -> dict:
     """The same with the library's trainer: as many samples, the same settings."""
     model, tokenizer, rows, before = warmed_up(seed)
     size = GRPO["prompts_per_step"] * GRPO["group_size"]
-    skip_masked_positions()
     args = GRPOConfig(
         learning_rate=GRPO["learning_rate"], max_steps=GRPO["steps"], per_device_train_batch_size=12,
         gradient_accumulation_steps=size // 12, num_generations=GRPO["group_size"], lr_scheduler_type="constant",
@@ -146,7 +133,8 @@ def library_run(seed: int) -> dict:
     )
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
-    trainer.train()
+    with skip_masked_positions():
+        trainer.train()
     seconds, log = time.perf_counter() - start, [row for row in trainer.state.log_history if "reward" in row]
     tokens = sum(float(row["completions/mean_length"]) * size for row in log)
     model.eval()
@@ -162,21 +150,12 @@ def summary(before: dict, after: dict, seconds: float, tokens: int) -> dict:
     }  # fmt: skip
 
 
-def curve(rewards) -> list[float]:
-    """The reward of each step, rounded."""
-    return [round(float(reward), 3) for reward in rewards]
-
-
-def fresh(name: str) -> Path:
-    """An empty folder for a run."""
-    shutil.rmtree(FOLDER / name, ignore_errors=True)
-    return FOLDER / name
-
-
-def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable) -> None:
-    """Our own loop's run and the library's for each seed, written after each one."""
-    command = f"python -m factory.record --only grpo_from_scratch --seeds {' '.join(map(str, seeds))}"
-    record = {"command": command, "settings": plain(GRPO), "threads": torch.get_num_threads(), "runs": []}
+def record_grpo_from_scratch(seeds: list[int], path: Path) -> None:
+    """Our own loop's run and the library's for each seed."""
+    record = {
+        "command": command("grpo_from_scratch", seeds), "settings": plain(GRPO), "threads": torch.get_num_threads(),
+        "runs": [],
+    }  # fmt: skip
     for seed in seeds:
         for loop, run in (("ours", own_run), ("library", library_run)):
             record["runs"].append({"loop": loop, "seed": seed, **run(seed)})
@@ -184,10 +163,10 @@ def record_grpo_from_scratch(seeds: list[int], path: Path, write: Callable) -> N
             write(record, path)
 
 
-def record_grpo_ablations(seeds: list[int], path: Path, write: Callable) -> None:
+def record_grpo_ablations(seeds: list[int], path: Path) -> None:
     """Short runs with one thing changed each, with the first seed; the unchanged one with each seed."""
-    command = f"python -m factory.record --only grpo_ablations --seeds {' '.join(map(str, seeds))}"
-    record = {"command": command, "settings": plain(GRPO | {"steps": SHORT}), "changes": []}
+    settings = plain(GRPO | {"steps": SHORT})
+    record = {"command": command("grpo_ablations", seeds), "settings": settings, "changes": []}
     for name in CHANGES:
         more = seeds if name == "as in the lesson" else seeds[:1]
         for seed in more:
@@ -197,6 +176,13 @@ def record_grpo_ablations(seeds: list[int], path: Path, write: Callable) -> None
 
 
 def plain(settings: dict) -> dict:
-    """The settings for a JSON file: a function by its name."""
+    """The settings for a JSON file: the loss by its arguments, the advantage in words."""
     simple = {key: value for key, value in settings.items() if isinstance(value, int | float | str)}
-    return simple | {"advantage": "group_advantages, scale none"}
+    return simple | settings["loss"].keywords | {"advantage": "group_advantages, scale none"}
+
+
+RECORDINGS = {
+    "grpo_from_scratch": (record_grpo_from_scratch, "05_grpo_from_scratch.json"),
+    "grpo_ablations": (record_grpo_ablations, "05_grpo_ablations.json"),
+}
+SHOWN = {"right_in_tags": "GRPO: word problems, in tags"}

@@ -1,8 +1,5 @@
 """The recorded runs of lesson 06: PPO against GRPO, and PPO against a learned reward.
 
-    python -m factory.record --only ppo_against_grpo
-    python -m factory.record --only over_optimisation
-
 Settings and what a labeller prefers (`spoil`, `compared`) are the lesson's own; `tests/test_factory.py` holds the two
 together.
 Left out on purpose: a search over more than the learning rate and the KL penalty.
@@ -22,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from factory.from_scratch import curve, fresh, model_and_problems
+from factory.recordings.shared import command, curve, fresh, model_and_problems, write
 from factory.stages import prompts_and_completions
 from helper import (
     answers_match,
@@ -36,7 +33,9 @@ from helper import (
 from helper.algorithms import (
     ValueModel,
     group_advantages,
+    grpo_loss,
     learned_reward,
+    mix_in,
     score_conversations,
     train_grpo,
     train_ppo,
@@ -52,8 +51,8 @@ PPO = {
     "gamma": 1.0, "lam": 0.95, "epsilon": 0.2, "beta": 0.0,
 }  # fmt: skip
 GRPO = {
-    "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4, "loss_type": "dr_grpo", "micro_batch": 16,
-    "advantage": partial(group_advantages, scale="none"),
+    "max_new_tokens": LONGEST, "prompts_per_step": 12, "group_size": 4, "micro_batch": 16,
+    "advantage": partial(group_advantages, scale="none"), "loss": partial(grpo_loss, loss_type="dr_grpo"),
 }  # fmt: skip
 RATES = {"PPO": (5e-5, 1e-4, 2e-4), "GRPO": (1e-4, 3e-4, 6e-4)}
 
@@ -64,7 +63,7 @@ OVER = {"steps": 50, "learning_rate": 3e-4, "epochs": 1, "value_clip": None}
 RUNS: dict[str, dict] = {
     "no KL penalty": {"beta": 1e-9},  # so small that it does nothing; 0 would log no KL
     "KL penalty, beta 0.1": {"beta": 0.1},
-    "SFT rows mixed in": {"beta": 1e-9, "sft_coefficient": 1.0},
+    "SFT rows mixed in": {"beta": 1e-9, "extra_loss": 1.0},  # times the loss of as many rows as responses in an update
 }
 
 
@@ -110,11 +109,11 @@ def alone(function: Callable, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def record_ppo_against_grpo(seeds: list[int], path: Path, write: Callable) -> None:
+def record_ppo_against_grpo(seeds: list[int], path: Path) -> None:
     """Three learning rates a method with the first seed, the best of them with the others; written after each run."""
     *_, right = held_out_answers(*model_and_problems()[:2])
     record = {
-        "command": f"python -m factory.record --only ppo_against_grpo --seeds {' '.join(map(str, seeds))}",
+        "command": command("ppo_against_grpo", seeds),
         "seeds": seeds, "steps": STEPS, "threads": torch.get_num_threads(), "runs": [],
     }  # fmt: skip
 
@@ -208,8 +207,9 @@ def over_optimised(name: str, scorer, centre: float, before: dict[str, list], se
     model, tokenizer, rows = model_and_problems()
     changes, right_in_batch = dict(RUNS[name]), []
     score = learned_reward(scorer, tokenizer, centre=centre)
-    if "sft_coefficient" in changes:
-        changes["sft_rows"] = prompts_and_completions(load_course_dataset("sprout-sft"))
+    if "extra_loss" in changes:
+        shown = prompts_and_completions(load_course_dataset("sprout-sft"))
+        changes["extra_loss"] = mix_in(tokenizer, shown, changes["extra_loss"], PPO["micro_batch"], bf16_is_fast())
 
     def reward(prompts, completions, ground_truth, **kwargs):
         right_in_batch.append(share(reward_func(completions, ground_truth)))  # seen by us, not by the training
@@ -261,7 +261,7 @@ def cheats(before: dict[str, list], after: dict[str, list], limit: int = 4) -> l
     return found[:limit]
 
 
-def record_over_optimisation(seeds: list[int], path: Path, write: Callable) -> None:
+def record_over_optimisation(seeds: list[int], path: Path) -> None:
     """The first two runs with each seed, the third with the first; one reward model, trained with the first seed."""
     scorer, judged = trained_reward_model(seeds[0])
     model, tokenizer, rows = model_and_problems()
@@ -269,7 +269,7 @@ def record_over_optimisation(seeds: list[int], path: Path, write: Callable) -> N
     set_seed(seeds[0])
     centre = mean_score(model, tokenizer, scorer, rows[:TRAINED])
     record = {
-        "command": f"python -m factory.record --only over_optimisation --seeds {' '.join(map(str, seeds))}",
+        "command": command("over_optimisation", seeds),
         "settings": {key: value for key, value in (PPO | OVER).items() if key != "beta"},
         "n": len(before["right"]), "reward_model": judged | {"centre": centre}, "runs": [],
     }  # fmt: skip
@@ -279,3 +279,13 @@ def record_over_optimisation(seeds: list[int], path: Path, write: Callable) -> N
             record["runs"].append(over_optimised(name, scorer, centre, before, seed))
             print({key: value for key, value in record["runs"][-1].items() if not isinstance(value, list)}, flush=True)
             write(record, path)
+
+
+RECORDINGS = {
+    "ppo_against_grpo": (record_ppo_against_grpo, "06_ppo_against_grpo.json"),
+    "over_optimisation": (record_over_optimisation, "06_over_optimisation.json"),
+}
+SHOWN = {
+    "word_problems_ppo": "PPO: unseen word problems",
+    "word_problems_grpo": "GRPO: the same, as many answers",
+}

@@ -1,0 +1,75 @@
+"""The recorded runs of lesson 02: short SFT runs of `sprout-base`, alike but for the learning rate, for its explorer.
+
+Left out on purpose: seconds and memory, which say more about the machine's load than about the learning rate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from factory import stages
+from factory.recordings.shared import fresh, write
+from helper import (
+    evaluate,
+    generate_responses,
+    load_course_dataset,
+    load_model_and_tokenizer,
+    load_suite,
+    set_seed,
+    skip_masked_positions,
+)
+
+RATES = (5e-5, 2e-4, 1e-3, 3e-3, 6e-3, 2e-2)  # the lesson trains with the third; the ends are 1/20 and 20 times it
+SHORT = {"max_steps": 60, "warmup_steps": 5, "logging_steps": 2}  # as short as the trials in the lesson
+QUESTIONS = ("Give me an 1-sentence introduction of LLM.", "Calculate 1+1-1")
+LONGEST = 56  # tokens an answer may have, as in those trials
+
+
+def short_sft(rate: float, rows: list[dict], seed: int) -> tuple[PreTrainedModel, list[dict]]:
+    """The recipe of lesson 02 from `sprout-base`, cut to a few steps and with another learning rate: model and log."""
+    set_seed(seed)
+    model, tokenizer = load_model_and_tokenizer("sprout-base")
+    settings = stages.SFT_SETTINGS | stages.quiet_settings(fresh("learning_rates"), seed) | SHORT
+    trainer = SFTTrainer(
+        model=model, processing_class=tokenizer, args=SFTConfig(**settings | {"learning_rate": rate}),
+        train_dataset=Dataset.from_list(stages.prompts_and_completions(rows)),
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    with skip_masked_positions():
+        trainer.train()
+    return model.eval(), [row for row in trainer.state.log_history if "loss" in row]
+
+
+def record_learning_rates(seeds: list[int], path: Path) -> None:
+    """Six learning rates with the first seed: loss (nats a token) by step, right answers of n, some answers."""
+    _, tokenizer = load_model_and_tokenizer("sprout-base")
+    rows, sample = load_course_dataset("sprout-sft").to_list(), load_suite("instructions")[::6]
+    record = {
+        "command": "python -m factory.record --only learning_rates", "model": "sprout-base", "seed": seeds[0],
+        "settings": SHORT, "suite": "instructions, every sixth question", "n": len(sample),
+        "questions": list(QUESTIONS), "runs": [],
+    }  # fmt: skip
+    for rate in RATES:
+        model, log = short_sft(rate, rows, seeds[0])
+        record["runs"].append({
+            "learning_rate": rate,
+            "steps": [row["step"] for row in log],
+            "loss": [round(float(row["loss"]), 4) for row in log],
+            "right": int(evaluate(model, tokenizer, sample, max_new_tokens=LONGEST)["right"].sum()),
+            "answers": generate_responses(model, tokenizer, list(QUESTIONS), max_new_tokens=LONGEST),
+        })  # fmt: skip
+        print(record["runs"][-1], flush=True)
+        write(record, path)
+
+
+RECORDINGS = {"learning_rates": (record_learning_rates, "learning_rates.json")}
+SHOWN = {
+    "instructions": "SFT: new instructions",
+    "held_out_concepts": "SFT: concepts in no training row",
+    "cloze": "SFT: completes plain sentences",
+}
