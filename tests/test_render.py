@@ -14,10 +14,18 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from factory import render
-from factory.render import RenderError
+from factory import ROOT, render
+from factory.lessons import WIDGETS, find_lessons
+from factory.pages import RenderError, places
+from factory.pages.content import body
+from factory.pages.folders import replaced
+from factory.pages.markdown import markdown_html, mathml
+from factory.pages.outputs import sanitised, text_before, view
+from factory.pages.site import build_site
+from factory.pages.slides import write_slides
+from factory.pages.student import MISSING_THERE, build_student
 
-LESSONS = sorted(path.stem for path in (render.ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = [path.stem for path in find_lessons()]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 HOSTILE = (
     "<img src=x onerror=alert(1)>", "<img src='https://example.org/a.png' alt='far'>", "<svg onload=alert(1)></svg>",
@@ -36,7 +44,7 @@ def site(tmp_path_factory):
     (folder / "slides").mkdir(parents=True)
     (folder / "slides" / "02_sft.html").write_text("old")
     (folder / "slides" / "99_gone.html").write_text("old")
-    render.build_site(folder)
+    build_site(folder)
     return folder
 
 
@@ -49,14 +57,14 @@ def pages(site):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Puts a project of one lesson, made of the given cells, in the place of the course; gives its content."""
-    monkeypatch.setattr(render, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     (tmp_path / "notebooks").mkdir()
 
     def make(*cells):
         for number, cell in enumerate([cell for cell in cells if cell.cell_type == "code"], start=1):
             cell.execution_count = number
         nbformat.write(new_notebook(cells=list(cells)), tmp_path / "notebooks" / "01_a.ipynb")
-        return render.body("notebooks/01_a.ipynb", "notebooks/01_a.html")
+        return body("notebooks/01_a.ipynb", "notebooks/01_a.html")
 
     return make
 
@@ -169,7 +177,7 @@ def test_the_index_says_what_each_lesson_is_for_and_how_long_it_takes(pages):
 def test_solutions_are_folded(pages):
     found = 0
     for stem in LESSONS:
-        notebook = nbformat.read(render.ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+        notebook = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
         soup = pages[f"notebooks/{stem}.html"]
         for cell in notebook.cells:
             if "solution" in cell.metadata.get("tags", []):
@@ -197,8 +205,8 @@ def test_a_formula_that_cannot_be_converted_is_named(project, latex):
 
 
 def test_formulas_keep_their_spaces():
-    assert "<mfrac>" in render.mathml(r"\frac{1}{2}") and 'display="block"' in render.mathml("x", "block")
-    assert "<mspace" in render.mathml(r"\log p") and "<mspace" not in render.mathml(r"\log(p)")
+    assert "<mfrac>" in mathml(r"\frac{1}{2}") and 'display="block"' in mathml("x", "block")
+    assert "<mspace" in mathml(r"\log p") and "<mspace" not in mathml(r"\log(p)")
 
 
 @pytest.mark.parametrize("hostile", [*HOSTILE, *TRICKS])
@@ -241,7 +249,7 @@ def test_words_of_a_data_frame_start_at_the_left(project):
 
 def test_a_hint_is_folded_in_every_lesson(pages):
     text = "<details><summary>Hint</summary>\n\nUse `zip`.\n\n- one\n</details>\n\nAfter <kbd>Tab</kbd> it."
-    soup = BeautifulSoup(render.markdown_html(text), "html.parser")
+    soup = BeautifulSoup(markdown_html(text, ROOT), "html.parser")
     assert soup.details.code and soup.details.li and "After" not in soup.details.get_text() and soup.kbd.get_text() == "Tab"
     for stem in LESSONS:
         hints = [fold for fold in pages[f"notebooks/{stem}.html"]("details") if fold.summary.get_text() == "Hint"]
@@ -250,7 +258,7 @@ def test_a_hint_is_folded_in_every_lesson(pages):
 
 def test_a_view_keeps_its_ground_with_its_colour():
     html = "<div style='background:#ffffff;color:#1a1a1a;display:flex'><b style='background: red'>background: red;</b></div>"
-    clean = BeautifulSoup(render.sanitised(html, "alt"), "html.parser")
+    clean = BeautifulSoup(sanitised(html, "alt"), "html.parser")
     assert clean.div["style"] == "background-color: #ffffff;color:#1a1a1a;display:flex;"
     assert clean.b["style"] == "background-color: red;" and clean.b.get_text() == "background: red;"
 
@@ -259,7 +267,7 @@ def test_where_a_picture_gets_its_text():
     text = new_markdown_cell("# Title\n\n## Part\n\nFirst.\n\nThe *second* $x$ paragraph.")
     bare = {"image/png": PIXEL, "text/plain": "<Figure size 1x1>"}
     notebook = new_notebook(cells=[text, new_code_cell("x"), shown(bare)])
-    before = render.text_before(notebook, 2)
+    before = text_before(notebook, 2)
     assert before.startswith("Figure under the heading “Part”. The second") and before.endswith("paragraph.")
     for metadata, html, wanted in (
         ({}, None, "alt"),
@@ -271,30 +279,30 @@ def test_where_a_picture_gets_its_text():
         ({}, "<p>no picture</p>", "alt"),
     ):
         output = shown({**bare, **({"text/html": html} if html else {})}, metadata).outputs[0]
-        assert BeautifulSoup(render.view(output, "alt")["text/html"], "html.parser").img["alt"] == wanted
+        assert BeautifulSoup(view(output, "alt")["text/html"], "html.parser").img["alt"] == wanted
     long = new_notebook(cells=[new_markdown_cell("word " * 200)])
-    assert len(render.text_before(long, 1)) <= 250 and render.text_before(new_notebook(cells=[]), 0) == "Figure."
+    assert len(text_before(long, 1)) <= 250 and text_before(new_notebook(cells=[]), 0) == "Figure."
 
 
 def test_a_widget_is_shown_by_its_picture():
-    widget = {render.WIDGETS: {"model_id": "1"}, "text/plain": "HBox()"}
-    with_picture = render.view(shown({**widget, "image/png": PIXEL}).outputs[0], "alt")
+    widget = {WIDGETS: {"model_id": "1"}, "text/plain": "HBox()"}
+    with_picture = view(shown({**widget, "image/png": PIXEL}).outputs[0], "alt")
     assert PIXEL in with_picture["text/html"] and "HBox" not in str(with_picture)
-    alone = render.view(shown(widget).outputs[0], "alt")
+    alone = view(shown(widget).outputs[0], "alt")
     assert "HBox" not in str(alone) and "JupyterLab" in alone["text/html"]
 
 
 def test_links_between_pages(project, monkeypatch):
-    (render.ROOT / "docs").mkdir()
-    (render.ROOT / "docs" / "a.md").write_text(
+    (places.ROOT / "docs").mkdir()
+    (places.ROOT / "docs" / "a.md").write_text(
         "# A\n## A part, one\n[n](../notebooks/01_a.ipynb) [f](../LICENSE) [d](../docs)"
     )
-    (render.ROOT / "LICENSE").write_text("free")
+    (places.ROOT / "LICENSE").write_text("free")
     project(new_markdown_cell("# T\n[a](../docs/a.md#a-part-one) [p](#T)"))
     assert (
-        render.linked("../docs/a.md#a-part-one", "notebooks/01_a.ipynb", "slides/01_a.html") == "../docs/a.html#a-part-one"
+        places.linked("../docs/a.md#a-part-one", "notebooks/01_a.ipynb", "slides/01_a.html") == "../docs/a.html#a-part-one"
     )
-    document = render.body("docs/a.md", "docs/a.html")
+    document = body("docs/a.md", "docs/a.html")
     assert [link["href"] for link in document("a")] == ["../notebooks/01_a.html", "../LICENSE"]
     assert document.h2["id"] == "a-part-one" and "d" in document.p.get_text()
     for dead in ("nothing.md", "../../outside.md", "../docs/b.md#a"):
@@ -303,30 +311,30 @@ def test_links_between_pages(project, monkeypatch):
 
 
 def test_a_lesson_that_was_not_executed_is_refused(project):
-    path = render.ROOT / "notebooks" / "01_a.ipynb"
+    path = places.ROOT / "notebooks" / "01_a.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), path)
     with pytest.raises(RenderError, match="01_a.ipynb is not executed from top to bottom: run `make lessons` first"):
-        render.body("notebooks/01_a.ipynb", "notebooks/01_a.html")
+        body("notebooks/01_a.ipynb", "notebooks/01_a.html")
     path.write_text("{")
     with pytest.raises(RenderError, match="01_a.ipynb cannot be read"):
-        render.body("notebooks/01_a.ipynb", "notebooks/01_a.html")
+        body("notebooks/01_a.ipynb", "notebooks/01_a.html")
 
 
 def test_the_old_folder_stays_until_the_new_one_is_whole(tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "old").write_text("x")
-    with pytest.raises(RenderError, match="halfway"), render.replaced(folder) as new:
+    with pytest.raises(RenderError, match="halfway"), replaced(folder) as new:
         (new / "new").write_text("x")
         raise RenderError("halfway")
     assert [path.name for path in tmp_path.rglob("*")] == ["site", "old"]
-    with render.replaced(folder) as new:
+    with replaced(folder) as new:
         (new / "new").write_text("x")
     assert [path.name for path in tmp_path.rglob("*")] == ["site", "new"]
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(RenderError, match="site cannot be written: Not a directory"),
-        render.replaced(tmp_path / "file" / "site"),
+        replaced(tmp_path / "file" / "site"),
     ):
         pass
 
@@ -342,7 +350,7 @@ def test_slides_that_cannot_be_written(project, tmp_path):
     project(new_markdown_cell("# T"))
     (tmp_path / "slides").write_text("in the way")
     with pytest.raises(RenderError, match="01_a.html cannot be written"):
-        render.write_slides("01_a", tmp_path)
+        write_slides("01_a", tmp_path)
 
 
 def test_slides_are_split_at_headings_and_full_ones_go_on(project, tmp_path):
@@ -351,7 +359,7 @@ def test_slides_are_split_at_headings_and_full_ones_go_on(project, tmp_path):
     code[2].metadata["tags"] = ["slide"]
     solution = new_code_cell("secret", outputs=[printed], metadata={"tags": ["solution"]})
     project(new_markdown_cell("# T\n## A\nText."), code[0], new_markdown_cell("More."), long, *code[1:], solution)
-    html = render.write_slides("01_a", tmp_path).read_text("utf-8")
+    html = write_slides("01_a", tmp_path).read_text("utf-8")
     slides = BeautifulSoup(html, "html.parser").select("section.slide")
     assert [slide.find(["h1", "h2"]).get_text() for slide in slides] == ["T", "A", "B", "B"]
     assert slides[0].h2.get_text() == "A" and slides[0].pre and slides[0].details.summary.get_text() == "Code"
@@ -369,7 +377,7 @@ def test_slides_turn_by_keys_and_print(pages):
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
     folder = tmp_path_factory.mktemp("copy") / "student"
-    assert render.build_student(folder) == len(LESSONS)
+    assert build_student(folder) == len(LESSONS)
     return folder
 
 
@@ -378,7 +386,7 @@ def test_students_get_no_solutions_and_no_outputs(student):
     for stem in LESSONS:
         notebook = nbformat.read(student / "notebooks" / f"{stem}.ipynb", as_version=4)
         nbformat.validate(notebook)
-        whole = nbformat.read(render.ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+        whole = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
         solved = [cell for cell in whole.cells if "solution" in cell.metadata.get("tags", [])]
         assert [cell.id for cell in notebook.cells] == [cell.id for cell in whole.cells if cell not in solved]
         assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in notebook.cells)
@@ -392,7 +400,7 @@ def test_students_get_what_the_lessons_need_and_nothing_else(student):
     files = [path.relative_to(student).as_posix() for path in student.rglob("*") if path.is_file()]
     assert not [name for name in files if re.search(r"__pycache__|/build/|instructors|conftest|test_|\.unfinished", name)]
     assert {f"data/models/sprout-{stage}/model.safetensors" for stage in ("base", "instruct", "dpo", "grpo")} <= set(files)
-    shipped = {path.relative_to(render.ROOT).as_posix() for path in (render.ROOT / "helper").rglob("*.py")}
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "helper").rglob("*.py")}
     assert shipped <= set(files)
     imported = [
         line for name in shipped for line in (student / name).read_text("utf-8").splitlines() if "import factory" in line
@@ -405,7 +413,7 @@ def test_the_students_documents_speak_of_what_is_there(student):
         for link in re.findall(r"\]\(([^)#]+)", path.read_text("utf-8")):
             assert link.startswith("http") or (path.parent / link).exists(), f"{path.name}: {link}"
     readme, makefile = ((student / name).read_text("utf-8") for name in ("README.md", "Makefile"))
-    assert not render.MISSING_THERE.search(readme) and "make lab" in readme and "## The lessons" in readme
+    assert not MISSING_THERE.search(readme) and "make lab" in readme and "## The lessons" in readme
     assert readme.count("```") % 2 == 0
     assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == {".PHONY", "install", ".venv/installed", "lab"}
     assert "factory" not in makefile and ".PHONY: lab install" in makefile
@@ -439,7 +447,7 @@ def _code(folder: Path, stem: str) -> list:
 @pytest.mark.parametrize("stem", LESSONS)
 def test_the_settings_can_be_set_from_outside(stem):
     """Values put into a cell after the one tagged `parameters`, as papermill does, reach all that follows."""
-    cells = _code(render.ROOT, stem)
+    cells = _code(ROOT, stem)
     tagged = [number for number, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
     settings = ast.parse(cells[tagged[0]].source).body

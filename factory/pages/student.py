@@ -1,0 +1,69 @@
+"""The copy of the course that students get: without solutions, lessons not executed, without what makes the course."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from factory.pages import places
+from factory.pages.folders import replaced
+from factory.pages.places import lesson_sources
+
+STUDENT_FILES = ("helper", "data", "docs", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore")
+NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
+STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab")
+MISSING_THERE = re.compile(
+    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory|tests/|CONTRIBUTING|instructors"
+)
+
+
+def build_student(folder: Path) -> int:
+    """Build the students' copy anew; the number of lessons in it. Raises RenderError."""
+    lessons = lesson_sources()
+    with replaced(folder) as new:
+        for name in STUDENT_FILES:
+            if (places.ROOT / name).is_dir():
+                shutil.copytree(places.ROOT / name, new / name, ignore=shutil.ignore_patterns(*NOT_FOR_STUDENTS))
+            else:
+                shutil.copyfile(places.ROOT / name, new / name)
+        (new / "notebooks").mkdir()
+        for source in lessons:
+            notebook = without_answers(nbformat.read(places.ROOT / source, as_version=4))
+            (new / source).write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
+        for name, shortened in {"Makefile": student_makefile, "README.md": student_readme}.items():
+            (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
+    return len(lessons)
+
+
+def without_answers(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without the cells tagged `solution`, not executed."""
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def student_makefile(text: str) -> str:
+    """The Makefile with the targets that work without tests/ and factory/."""
+    blocks = re.split(r"\n{2,}", text.strip())
+    targets = [re.match(r"([\w./-]+):(?!=)", block) for block in blocks]
+    kept = [block for block, target in zip(blocks, targets) if not target or target[1] in STUDENT_TARGETS]
+    lines = [line for line in "\n\n".join(kept).splitlines() if not re.match(r"# *make (?!lab)|#   ", line)]
+    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab install", "\n".join(lines), flags=re.MULTILINE)
+    return phony.strip() + "\n"
+
+
+def student_readme(text: str) -> str:
+    """The README without what speaks of things that students do not get: such lines of code, else such paragraphs."""
+    kept = []
+    for block in re.split(r"\n{2,}", text):
+        if re.search(r"^(```|    |\|)", block, re.MULTILINE):
+            block = "\n".join(line for line in block.splitlines() if not MISSING_THERE.search(line))
+        if not MISSING_THERE.search(block):
+            kept.append(block)
+    return "\n\n".join(kept)
