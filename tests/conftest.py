@@ -1,20 +1,40 @@
 """The tiny model of `tools/tiny.py` as fixtures, and two worker processes where a second core would be idle."""
 
+import os
+from pathlib import Path
+
 import pytest
-import torch
-from tiny import make_model, make_tokenizer
 
 pytest.register_assert_rewrite("exercise_tests")
-torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a test's few numbers are not worth a second thread
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Two processes (pytest-xdist) for a whole run, where there are two cores; `-n 0` or another number goes before."""
+    in_a_worker = hasattr(config, "workerinput")
+    if in_a_worker or config.getoption("numprocesses", 0) is not None or config.option.collectonly or config.option.usepdb:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    one_file = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
+    if cores > 1 and not one_file and not config.getoption("nbmake", False):
+        config.option.numprocesses, config.option.dist = 2, "worksteal"
+
+
+# Imported late: the process that hands out the tests needs no torch.
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
+    from tiny import make_tokenizer
+
     return make_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def model(tokenizer):
+    from tiny import make_model
+
     return make_model(tokenizer)
 
 

@@ -294,8 +294,15 @@ def extract_gold_or_none(text):
         return None
 
 
+@pytest.fixture(scope="module")
+def one_reading():
+    """The processor time in which plain Python looks at a megabyte, character by character."""
+    text = "ab" * 500_000
+    return min(processor_time(lambda: sum(1 for character in text if character == "a")) for _ in range(5))
+
+
 @pytest.mark.parametrize("piece", LONG)
-def test_a_megabyte_takes_a_fraction_of_a_second(piece):
+def test_a_megabyte_takes_a_fraction_of_a_second(piece, one_reading):
     text = piece * (1_000_000 // len(piece))
     end = piece * (49_000 // len(piece)) + "x"  # all of it is read
     texts = [text, "The answer is " + text, "#### " + text, text + " <answer>" + text + "</answer>"]
@@ -308,13 +315,14 @@ def test_a_megabyte_takes_a_fraction_of_a_second(piece):
     ]  # fmt: skip
     for function in functions:
         for text in texts:
-            assert any(seconds(function, text) < 0.3 for _ in range(3))  # 0.05 on a slow machine
+            assert any(processor_time(function, text) < 9 * one_reading for _ in range(3))  # 2 in a quiet run
 
 
-def seconds(function, *arguments, clock=time.process_time):
-    start = clock()
+def processor_time(function, *arguments):
+    """Seconds of this process, whatever else the machine does."""
+    start = time.process_time()
     function(*arguments)
-    return clock() - start
+    return time.process_time() - start
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not on this machine")
@@ -365,11 +373,11 @@ def after_hashes(text, expected):
     return found is not None and found.group(1) == expected
 
 
-def by_math_verify(text, expected):
+def by_math_verify(text, expected, limit):
     from math_verify import parse, verify
 
-    gold = parse(rf"\boxed{{{expected}}}", parsing_timeout=3)
-    return verify(gold, parse(text, parsing_timeout=3), timeout_seconds=3)
+    gold = parse(rf"\boxed{{{expected}}}", parsing_timeout=limit)
+    return verify(gold, parse(text, parsing_timeout=limit), timeout_seconds=limit)
 
 
 def simple_graders(case):
@@ -426,10 +434,18 @@ def test_math_verify_fails_where_the_table_says():
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     for case in hard_answer_cases():
         text = case["predicted"] if case["from_text"] else rf"\boxed{{{case['predicted']}}}"
-        assert (by_math_verify(text, case["expected"]) != case["equal"]) == ("math-verify" in case["wrong"]), case
+        limit = 1 if case["kind"] == "huge power" else 30  # seconds; only those powers never end
+        verdict = by_math_verify(text, case["expected"], limit)
+        assert (verdict != case["equal"]) == ("math-verify" in case["wrong"]), case
 
 
 # Algebra, and the child process that does it.
+
+
+@pytest.fixture
+def forgotten():
+    """No remembered answers: what is asked reaches a child, whichever there is."""
+    symbolic._reply_to.cache_clear()
 
 
 @pytest.fixture
@@ -458,10 +474,21 @@ def test_algebra_is_asked_only_where_it_is_needed(monkeypatch):
         answers_match(predicted, expected)
 
 
+def calls_in(function, *arguments):
+    """How many functions are called, Python's own among them."""
+    calls = []
+    sys.setprofile(lambda frame, event, argument: calls.append(event) if event in ("call", "c_call") else None)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
 def test_a_comparison_without_algebra_is_fast():
     for predicted, expected in [("72", "71"), ("$1,000.50", "1000.5"), ("12 apples", "12"), (r"\frac{1}{2}", "0.5")]:
-        many = min(seconds(lambda a=predicted, b=expected: [answers_match(a, b) for _ in range(100)]) for _ in range(5))
-        assert many / 100 < 200e-6  # about 30 microseconds on an idle machine
+        answers_match(predicted, expected)
+        assert calls_in(answers_match, predicted, expected) < 250  # 80 to 130, some 20 microseconds
 
 
 def test_without_math_verify_algebra_is_not_equal(monkeypatch, fresh_child):
@@ -487,15 +514,18 @@ def test_algebra_works_from_any_thread(patient, fresh_child):
 
 @needs_math_verify
 @pytest.mark.parametrize("power", ["9^{9^{9^9}}", "10^{100000000}", "2^{2^{40}}"])
-def test_an_endless_comparison_is_ended(power, fresh_child):
+def test_an_endless_comparison_is_ended(power, patient, forgotten, monkeypatch):
     assert symbolic.same_expressions(("x+1",), ("1+x",))
-    assert seconds(symbolic.same_expressions, (power,), ("1",), clock=time.monotonic) < 5
+    child = symbolic._child
+    monkeypatch.setattr(symbolic, "SECONDS", 0.5)
     assert not symbolic.same_expressions((power,), ("1",))
+    assert child.poll() is not None  # long before it would have ended by itself
+    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
     assert symbolic.same_expressions(("x+2",), ("2+x",))
 
 
 @needs_math_verify
-def test_a_child_that_died_is_replaced(patient, fresh_child):
+def test_a_child_that_died_is_replaced(patient, forgotten):
     assert answers_match("x + 1", "1 + x")
     symbolic._child.kill()
     assert answers_match("x + 2", "2 + x")
@@ -503,12 +533,13 @@ def test_a_child_that_died_is_replaced(patient, fresh_child):
 
 @needs_math_verify
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no such signal on this system")
-def test_a_child_that_hangs_is_replaced(fresh_child):
+def test_a_child_that_hangs_is_replaced(patient, forgotten, monkeypatch):
     assert answers_match("x + 1", "1 + x")
     hung = symbolic._child
     os.kill(hung.pid, signal.SIGSTOP)
-    assert seconds(answers_match, "x + 2", "2 + x", clock=time.monotonic) < 5
-    assert hung.poll() is not None
+    monkeypatch.setattr(symbolic, "SECONDS", 0.5)
+    assert not answers_match("x + 2", "2 + x") and hung.poll() is not None
+    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
     assert answers_match("x + 3", "3 + x")
 
 
@@ -533,7 +564,7 @@ class Interrupted:
 
 
 @needs_math_verify
-def test_an_interrupted_question_leaves_no_reply_to_the_next(patient, fresh_child):
+def test_an_interrupted_question_leaves_no_reply_to_the_next(patient, forgotten):
     assert answers_match("x + 1", "1 + x")
     symbolic._child.stdout = Interrupted()
     with pytest.raises(KeyboardInterrupt):
@@ -579,7 +610,7 @@ def is_alive(pid):
 def test_no_process_is_left_behind(more):
     with run_script(more) as script:
         pid = int(script.stdout.readline())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_alive(pid)

@@ -1,9 +1,13 @@
+import inspect
+import itertools
 import json
 import os
 import shutil
 import socket
-import time
+import threading
 import warnings
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from trl.kernels import chunked_logprob
 from trl.trainer import utils as trl_utils
 
 from helper import models
+from helper.machine import device
 from helper.machine.device import bf16_is_fast, bf16_speedup, choose_device, set_seed
 from helper.machine.folders import output_folder, project_folder
 from helper.machine.hub import hub_is_reachable
@@ -123,14 +128,26 @@ def test_a_name_goes_to_the_hub_when_it_answers(monkeypatch):
     assert resolve_model_name("Qwen/Qwen3-0.6B-Base") == ("Qwen/Qwen3-0.6B-Base", False)
 
 
+def note_waits(monkeypatch):
+    """A list that gets the seconds for which any thread is waited for."""
+    waited, join = [], threading.Thread.join
+
+    def wait(self, timeout=None):
+        waited.append(timeout)
+        join(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", wait)
+    return waited
+
+
 def test_the_hub_is_given_up_in_seconds(monkeypatch):
     """A server that takes the connection and never answers: the worst case."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         silent = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(models.huggingface_hub.constants, "ENDPOINT", silent)
-        start = time.perf_counter()
+        waited = note_waits(monkeypatch)
         assert hub_is_reachable(seconds=0.5) is False
-        assert time.perf_counter() - start < 2
+    assert waited == [0.5] and inspect.signature(hub_is_reachable).parameters["seconds"].default <= 5
 
 
 def test_devices(monkeypatch):
@@ -147,12 +164,21 @@ def test_devices(monkeypatch):
     assert choose_device(True).type == "cuda"
 
 
-def test_bf16_probe_is_quick_and_can_be_overruled(monkeypatch):
+@pytest.mark.parametrize(("tick", "rounds"), [(1e-6, 20), (0.01, 5), (1.0, 3)])
+def test_the_bf16_probe_ends_after_a_fifth_of_a_second(tick, rounds, monkeypatch):
+    """A clock that goes on by `tick` seconds whenever it is read: up to five times a round."""
+    clock = itertools.count(1)
+    monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: tick * next(clock)))
+    products = []
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: products.append(a.dtype))
+    assert bf16_speedup.__wrapped__() > 0
+    assert products == [torch.float32, torch.bfloat16] * rounds
+
+
+def test_the_bf16_probe_can_be_overruled(monkeypatch):
     monkeypatch.delenv("COURSE_BF16", raising=False)
     bf16_is_fast.cache_clear(), bf16_speedup.cache_clear()
-    start = time.perf_counter()
     assert bf16_is_fast(torch.device("cpu")) == (bf16_speedup() > 1.2)
-    assert time.perf_counter() - start < 2  # 0.2 s on a quiet machine
     for value in ("0", "1"):
         monkeypatch.setenv("COURSE_BF16", value)
         bf16_is_fast.cache_clear()
@@ -220,14 +246,13 @@ def test_skip_masked_positions_changes_no_loss_and_no_gradient(tokenizer, tmp_pa
     monkeypatch.setattr(
         trl_utils._ChunkedLogProbFunction, "apply", lambda hidden, *rest: scored.append(len(hidden)) or fused(hidden, *rest)
     )
-    for skip in (False, True):
-        if skip:
-            skip_masked_positions()
+    for skip in (nullcontext, skip_masked_positions):
         model = make_model(tokenizer)
         args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False)
         trainer = SFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
         batch = next(iter(trainer.get_train_dataloader()))
-        loss = trainer.compute_loss(model, batch)
+        with skip():
+            loss = trainer.compute_loss(model, batch)
         loss.backward()
         results.append([loss.detach(), *(p.grad for p in model.parameters())])
     assert scored[1] == int((batch["labels"][:, 1:] != -100).sum()) < scored[0]

@@ -91,7 +91,7 @@ def test_hackable_reward_reads_a_megabyte_of_different_numbers_in_linear_time():
             times.append(time.process_time() - start)
         return min(times)
 
-    assert seconds(260_000) < 7 * seconds(140_000)  # 4 times the numbers; in quadratic time it would be 16
+    assert seconds(260_000) < 24 * seconds(120_000)  # 8 times the numbers; in quadratic time it would be 64
 
 
 GOOD = "<reasoning>\nEggs: 6 * 12 = 72\n</reasoning>\n<answer>72</answer>"
