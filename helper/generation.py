@@ -22,11 +22,14 @@ from helper.figures.tokens import show_token
 from helper.library import attention_of
 from helper.machine.device import bf16_is_fast
 from helper.machine.sizes import cache_bytes
+from helper.machine.threads import Pace
 from helper.models import end_of_turn_id
 from helper.validation import ROLES, lone_surrogate
 
 LARGE = 50_000_000  # parameters from which reading the weights, not computing, takes most of a token's time
 SHORT = 8  # new tokens below which copying the weights does not pay
+MUCH = 2000  # tokens to generate from which it pays to ask how many threads are fastest,
+FRESH = 30.0  # unless that was asked within so many seconds
 CACHE_BYTES = 2e9  # of keys and values at most: a batch of a large model and long texts has fewer rows
 
 
@@ -131,13 +134,16 @@ def generate_tokens(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     new: list[list[int]] = [[] for _ in prompts]
     training, _ = model.training, model.eval()
+    pace = Pace()
+    if len(order) * max_new_tokens >= MUCH:
+        pace.start(oldest=FRESH)
     try:
         copied = quick_weights(model) if order and max_new_tokens >= SHORT else contextlib.nullcontext(model)
         with copied as quick, _fused_attention(quick):
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
                 batch = [prompts[i] for i in chosen]
-                tokens = _decode(quick, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end)
+                tokens = _decode(quick, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end, pace)
                 for i, row in zip(chosen, tokens):
                     new[i] = row
     finally:
@@ -146,14 +152,13 @@ def generate_tokens(
 
 
 @torch.inference_mode()
-def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end) -> list[list[int]]:
+def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end, pace) -> list[list[int]]:
     """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
-    device = model.device
-    different = list(dict.fromkeys(map(tuple, prompts)))  # a prompt that is asked several times is read once
+    # Prefill: a prompt that is asked several times is read once, and its keys and values are copied after that.
+    device, different = model.device, list(dict.fromkeys(map(tuple, prompts)))
     copies = torch.tensor([different.index(tuple(prompt)) for prompt in prompts], device=device)
     ids, mask = _pad_left([list(prompt) for prompt in different], device)
-    # A word's position must not depend on the padding before it.
-    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    position = (mask.cumsum(-1) - 1).clamp(min=0)  # a word's position must not depend on the padding before it
     stops = torch.tensor(stop_ids, device=device)
     alive, cache, new = list(range(len(prompts))), None, [[] for _ in prompts]
     forward = plain_forward(model)
@@ -167,6 +172,7 @@ def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, 
         if number == 0 and len(different) < len(prompts):
             cache.batch_select_indices(copies)
             logits, position, mask = logits[copies], position[copies], mask if mask is None else mask[copies]
+        # Pick the next token of each row.
         token = _pick(logits, temperature)
         ended = torch.isin(token, stops).tolist()
         for row, (value, end) in enumerate(zip(token.tolist(), ended)):
@@ -174,6 +180,8 @@ def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, 
                 new[alive[row]].append(value)
             if not end:
                 ended[row] = has_stopped is not None and has_stopped(new[alive[row]])
+        pace.step()
+        # Drop what has ended.
         keep = [row for row, end in enumerate(ended) if not end]
         if not keep:
             break
@@ -182,6 +190,7 @@ def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, 
             cache.batch_select_indices(rows)
             alive, token, position = [alive[r] for r in keep], token[rows], position[rows]
             mask = mask if mask is None else mask[rows]
+        # Extend: the picked tokens are read next, each one place further.
         ids, position = token[:, None], position[:, -1:] + 1
         mask = mask if mask is None else torch.cat([mask, mask.new_ones(len(keep), 1)], dim=1)
     return new

@@ -7,7 +7,7 @@ from pathlib import Path
 
 def project_folder() -> Path:
     """The repository's root: the folder that holds `helper/` and `data/`."""
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]
 
 
 def output_folder(lesson: str = "") -> Path:

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from helper.figures.figure import image_html, in_notebook
 from helper.figures.training import charts_of, method, only_numbers, plot_progress
+from helper.machine.threads import Pace
 from helper.trainers import alarms
 
 SHOWN = {
@@ -40,13 +41,14 @@ class LiveLog(TrainerCallback):
         self.seconds = 0.0  # how long training took, so far
         self.seconds_drawing = 0.0  # how much of that went into the charts
         self._logs: dict[int, dict] = {}
-        self._handle = None
+        self._handle, self._pace = None, Pace()
 
     def table(self) -> pd.DataFrame:
         """All logs: a row a logged step (column `step`), a column a logged name."""
         return pd.DataFrame([{"step": step, **logs} for step, logs in sorted(self._logs.items())])
 
     def on_train_begin(self, args, state, control, **kwargs):
+        self._pace.start()
         self._logs = {}
         for row in state.log_history:  # of the steps before an interruption
             self._collect(row["step"], {key: value for key, value in row.items() if key != "step"})
@@ -61,7 +63,11 @@ class LiveLog(TrainerCallback):
         numbers = {key: value for key, value in logs.items() if not key.startswith("train_")}
         self._logs.setdefault(step, {}).update(numbers)
 
+    def on_substep_end(self, args, state, control, **kwargs):
+        self._pace.step()
+
     def on_step_end(self, args, state, control, **kwargs):
+        self._pace.step()
         self.seconds = time.perf_counter() - self._start
         if self.seconds - self._shown_at >= self.seconds_between:
             self._shown_at = self.seconds
@@ -86,7 +92,8 @@ class LiveLog(TrainerCallback):
         latest = {}
         for logged in sorted(self._logs):
             latest.update(self._logs[logged])
-        return " · ".join(parts + [f"{SHOWN[key]} {float(latest[key]):.3f}" for key in SHOWN if key in latest])
+        parts += [f"{SHOWN[key]} {float(latest[key]):.3f}" for key in SHOWN if key in latest]
+        return " · ".join(parts + [words for words in (self._pace.words(),) if words])
 
     def _draws(self) -> bool:
         return self.charts and in_notebook() and bool(self._logs)
