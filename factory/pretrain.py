@@ -66,7 +66,7 @@ def batch_of_step(step: int, recipe: Recipe, text: PlainText, tokenizer: PreTrai
     end, ids = tokenizer.convert_tokens_to_ids(END_OF_TEXT), []
     while len(ids) < need:
         documents = [text.document(rng) for _ in range(32)]
-        for encoding in tokenizer._tokenizer.encode_batch(documents):
+        for encoding in tokenizer.backend_tokenizer.encode_batch(documents):
             ids += encoding.ids
             ids.append(end)
     return torch.tensor(ids[:need]).view(recipe.batch, recipe.length + 1)

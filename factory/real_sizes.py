@@ -37,6 +37,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 
 from factory import ROOT
 from factory.recordings.shared import RECORDED, write
+from helper.library import attention_of
 from helper.machine.costs import METHODS, training_cost
 
 RECORD = RECORDED / "real_sizes.json"
@@ -168,7 +169,7 @@ def one_step(name: str, method: str) -> dict:
     log = [row for row in trainer.state.log_history if "loss" in row]
     return {
         "model": name, "method": method, "parameters": cost.parameters, "dtype": "float32", "tokens": LENGTH,
-        "settings": STEP | OF_METHOD[method], "attention": model.config._attn_implementation,
+        "settings": STEP | OF_METHOD[method], "attention": attention_of(model),
         "predicted_mb": round(cost.peak / 1e6), "measured_mb": round(1024 * status_kb("self", "VmHWM") / 1e6),
         "predicted_parts_mb": {part: round(size / 1e6) for part, size in cost.parts.items()},
         "step_seconds": round(seconds.seconds, 1), "loss": round(log[-1]["loss"], 4),

@@ -33,6 +33,7 @@ from factory.real_sizes import PLAIN, RUNS, make_model, status_kb
 from factory.recordings.shared import RECORDED, write
 from helper import bf16_is_fast, load_course_dataset, set_seed
 from helper.generation import generate_tokens
+from helper.library import attention_of
 from helper.machine.memory import keep_freed_memory
 from helper.models import prepare_model
 from helper.trainers.log_probs import quick_log_probs
@@ -157,7 +158,7 @@ def sft_side(side: str, rows: int, answer: Connection, mine, others) -> None:
     log = [row for row in trainer.state.log_history if "loss" in row]
     answer.send({
         "settings": SETTINGS | way, "keep_freed_memory": kept, "quick_log_probs": ours,
-        "attention": model.config._attn_implementation, "rows": rows, "tokens": int(log[-1]["num_tokens"]),
+        "attention": attention_of(model), "rows": rows, "tokens": int(log[-1]["num_tokens"]),
         "seconds": round(sum(turns.seconds), 1), "step_seconds": [round(value, 2) for value in turns.seconds],
         "loss": [round(row["loss"], 4) for row in log], "grad_norm": [round(float(row["grad_norm"]), 4) for row in log],
         "peak_mb": round(1024 * status_kb("self", "VmHWM") / 1e6), "threads": torch.get_num_threads(),

@@ -182,7 +182,7 @@ def trained_reward_model(seed: int) -> tuple:
         found.append([as_conversations(pairs) for pairs in compared(part, answers, random.Random(seed))])
     (easy, hard, _), (held_easy, held_hard, _) = found
     scorer = AutoModelForSequenceClassification.from_pretrained(
-        model.config._name_or_path, num_labels=1, dtype=torch.float32, attn_implementation="eager"
+        model.config.name_or_path, num_labels=1, dtype=torch.float32, attn_implementation="eager"
     )
     torch.nn.init.zeros_(scorer.score.weight)
     scorer.config.pad_token_id = tokenizer.pad_token_id
