@@ -35,7 +35,7 @@ test: install
 
 check: install
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check helper factory tests
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest tests/test_notebooks.py
 	$(BIN)/python -m factory.run_lessons --check
 
@@ -61,6 +61,6 @@ student: install
 	$(BIN)/python -m factory.render student
 
 clean:
-	rm -rf outputs runs _site* _student* data/build .pytest_cache .ruff_cache *.egg-info
+	rm -rf outputs runs _site* _student* data/build .pytest_cache .ruff_cache notebooks/.ruff_cache *.egg-info
 	find helper factory tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './.venv/*' -prune -exec rm -rf {} +

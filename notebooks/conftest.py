@@ -1,6 +1,7 @@
-"""`pytest --nbmake notebooks/`: a notebook that fails says first in which cell, why, and what to do.
+"""`pytest --nbmake notebooks/`: a notebook that fails says in which cell, why, and what to do.
 
-nbmake itself reports a dead kernel as an internal error, and no failure's cell. Left out on purpose: everything else.
+nbmake itself reports a dead kernel as an internal error, and no failure's cell.
+Left out on purpose: everything else.
 """
 
 from pathlib import Path
@@ -23,7 +24,8 @@ def pytest_runtest_makereport(item, call):
         notebook, reason, rest = result.nb, result.error.summary, f"\n\n{report.longreprtext}"
     else:  # nbmake lets the error through, and the notebook stands in the frame that ran it
         places = [entry.frame.f_locals for entry in call.excinfo.traceback]
-        notebook, reason, rest = next((p["nb"] for p in places if "nb" in p), None), f"{type(error).__name__}: {error}", ""
+        notebook = next((p["nb"] for p in places if "nb" in p), None)
+        reason, rest = f"{type(error).__name__}: {error}", ""
     if notebook:
         started = [i for i, cell in enumerate(notebook.cells) if "execution" in cell.metadata]
         text = failure(Path(item.filename).name, notebook, max(started, default=0), reason)

@@ -296,9 +296,9 @@ def functions_of(source):
 
 def test_what_the_labeller_of_lesson_06_prefers():
     cells = {cell.id: cell.source for cell in nbformat.read(LESSON_06, as_version=4).cells}
-    shown = functions_of(cells["06-spoil"]) | functions_of(cells["06-rank"])
+    shown = functions_of(cells["06-spoil"]) | functions_of(cells["06-sample"]) | functions_of(cells["06-rank"])
     ours = functions_of(inspect.getsource(lesson_06))
-    assert set(shown) == {"spoil", "compared"} and all(ours[name] == dump for name, dump in shown.items())
+    assert set(shown) == {"spoil", "is_right", "compared"} and all(ours[name] == dump for name, dump in shown.items())
     rows = [{"prompt": [{"role": "user", "content": f"Problem {n}"}], "ground_truth": str(n)} for n in (5, 7)]
     answers = [
         ["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"],

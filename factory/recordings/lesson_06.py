@@ -1,7 +1,7 @@
 """The recorded runs of lesson 06: PPO against GRPO, and PPO against a learned reward.
 
-Settings and what a labeller prefers (`spoil`, `compared`) are the lesson's own; `tests/test_factory.py` holds the two
-together.
+Settings and what a labeller prefers (`spoil`, `is_right`, `compared`) are the lesson's own; `tests/test_factory.py`
+holds the two together.
 Left out on purpose: a search over more than the learning rate and the KL penalty.
 """
 
@@ -148,15 +148,18 @@ def spoil(answer, way, rng):
 WAYS = ("cut short", "a refusal", "no result", "repeats itself")
 
 
+def is_right(row, text):
+    """Whether the last box of the text holds the row's answer."""
+    return answers_match(extract_boxed(text), row["ground_truth"])
+
+
 def compared(rows, answers, rng):
     """Easy pairs, hard pairs and rankings: (prompt, answers from best to worst, kind)."""
-    judged = [[(text, answers_match(extract_boxed(text), row["ground_truth"])) for text in four]
-              for row, four in zip(rows, answers)]  # fmt: skip
-    pool = [text for four in judged for text, ok in four if ok]
+    pool = [text for row, four in zip(rows, answers) for text in four if is_right(row, text)]
     easy, hard, rankings = [], [], []
-    for row, four in zip(rows, judged):
-        good = [text for text, ok in four if ok]
-        bad = [text for text, ok in four if not ok]
+    for row, four in zip(rows, answers):
+        good = [text for text in four if is_right(row, text)]
+        bad = [text for text in four if not is_right(row, text)]
         for text in good[:1]:  # none where no answer was right
             easy += [(row["prompt"], [text, spoil(text, way, rng)], way) for way in WAYS]
             other = rng.choice(pool)
