@@ -38,9 +38,17 @@ def model(tokenizer):
     return make_model(tokenizer)
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of a tiny model for trainers, which only read it."""
+    from tiny_trainers import save_tiny_model
+
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
 @pytest.fixture
 def tiny_folder(model, tokenizer, tmp_path):
-    """A folder with the tiny model and its tokenizer, as `save_pretrained` writes them."""
+    """A folder of its own with the tiny model and its tokenizer, to be changed."""
     model.save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
     return tmp_path / "tiny"

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
-from tiny_trainers import save_tiny_model, tiny_trainer
+from tiny_trainers import tiny_trainer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
@@ -82,11 +82,6 @@ def shake(model, seed: int, size: float = 0.01) -> None:
 
 
 # The library's part of each case
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def message(role: str, text: str) -> list[dict]:

@@ -39,11 +39,6 @@ def press_ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
 def make(kind, tiny, folder, what=None, step=3, **changes):
     if kind == "grpo":
         changes = {"rows": tiny_rows(kind)[:3], **changes}  # an epoch of three steps
@@ -189,7 +184,7 @@ def test_a_run_stopped_after_its_last_step_is_loaded_with_its_log(kind, tiny, tm
     whole = make_one(tmp_path / "whole")
     whole.train()
     with monkeypatch.context() as patched:
-        patched.setattr("helper.checkpoints._remove_all", interrupt)
+        patched.setattr("helper.trainers.checkpoints._remove_all", interrupt)
         with pytest.raises(TypeError):  # it is called with a folder
             resume_training(make_one(tmp_path / "run"))
     again = make_one(tmp_path / "run")

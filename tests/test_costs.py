@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config, TrainerControl
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from factory.real_sizes import configs
 import helper.figures.costs as shown_costs
 import helper.machine.memory as memory
+from factory.real_sizes import configs
 from helper.figures.costs import cost_page, cost_words, show_cost
 from helper.machine.costs import time_of_steps, training_cost, what_fits
 from helper.machine.folders import project_folder
@@ -24,7 +24,6 @@ from helper.machine.sizes import (
     last_layer_bytes,
     lora_parameters,
 )
-from helper.trainers.speed import estimate_time
 
 KINDS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 GB = 10**9
@@ -235,45 +234,6 @@ def test_a_gpu_is_asked_only_for_a_run_on_it(monkeypatch):
     assert on_gpu.parts["libraries"] == 2 * GB != on_cpu.parts["libraries"] > 0
     assert available_memory("cuda") == 15 * GB != available_memory("cpu")
     assert on_gpu.settings["device"].type == "cuda" and on_cpu.settings["device"].type == "cpu"
-
-
-class FakeTrainer:
-    """Runs its callbacks as the library's trainer does, with steps of given seconds on a clock of its own."""
-
-    def __init__(self, seconds):
-        self.seconds, self.now, self.callbacks = seconds, 0.0, []
-        self.state = SimpleNamespace(max_steps=len(seconds))
-
-    def add_callback(self, callback):
-        self.callbacks.append(callback)
-
-    def remove_callback(self, callback):
-        self.callbacks = [c for c in self.callbacks if c is not callback and type(c) is not callback]
-
-    def train(self):
-        control = TrainerControl()
-        (ticks,) = self.callbacks
-        self.taken = 0
-        for seconds in self.seconds:
-            ticks.on_step_begin(None, self.state, control)
-            self.now += seconds
-            ticks.on_step_end(None, self.state, control)
-            self.taken += 1
-            if control.should_training_stop:
-                return
-
-
-def test_time_is_estimated_from_the_median_of_the_later_steps():
-    trainer = FakeTrainer([30.0, 10.0, 2.0, 2.2, 1.9, 2.1, 9.0, 2.0, 1.0, 2.3] + [5.0] * 90)
-    guess = estimate_time(trainer, clock=lambda: trainer.now)
-    assert trainer.taken == 10 and trainer.callbacks == []
-    assert guess.step == pytest.approx(2.05) and guess.steps == 8
-    assert guess.seconds == pytest.approx(205) and (guess.low, guess.high) == pytest.approx((190, 230))
-    assert estimate_time(trainer, steps=10, clock=lambda: trainer.now).seconds == pytest.approx(20.5)
-    with pytest.raises(ValueError, match="5 or more"):
-        estimate_time(trainer, probe=4)
-    with pytest.raises(ValueError, match="data set too small"):
-        estimate_time(FakeTrainer([1.0] * 4))
 
 
 CHILD = """

@@ -15,10 +15,10 @@ from nbclient import NotebookClient
 from tiny import make_model
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from helper import guards
 from helper.algorithms import ValueModel, train_ppo
 from helper.figures.figure import image_html
 from helper.figures.training import CHARTS, KL, charts_of, method, only_numbers, plot_progress
+from helper.trainers import alarms
 from helper.trainers.live import LiveLog, alarm_levels, watch
 
 
@@ -63,7 +63,7 @@ def run_in_a_kernel(codes, folder) -> list:
 
 FAKE_RUN = """
 from types import SimpleNamespace as Some
-from helper import live
+from helper.trainers import live
 live.DRAW_EVERY, live.DRAW_SHARE = 0, 10  # draw at every step
 log = live.LiveLog(seconds_between=0, charts={charts})
 log.on_train_begin(None, Some(global_step=0, log_history=[]), None)
@@ -75,7 +75,7 @@ log.on_train_end(None, Some(global_step=30, max_steps=30), None)
 
 
 FIGURE_CELLS = (
-    "from helper.plots import plot_lora, show_figure\nplot_lora()",
+    "from helper import show_figure\nfrom helper.figures.methods import plot_lora\nplot_lora()",
     "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\nshow_figure(figure, 'An empty chart.')",
 )
 
@@ -99,9 +99,10 @@ def test_in_a_notebook_many_steps_are_one_output(tmp_path):
 def test_the_charts_cost_at_most_their_share_of_the_time(monkeypatch):
     """A clock of its own: 600 steps of 0.1 s, a picture takes 0.2 s."""
     clock, live = [0.0], LiveLog()
-    monkeypatch.setattr("helper.live.time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("helper.live.in_notebook", lambda: True)
-    monkeypatch.setattr("helper.live.display", lambda *args, **options: SimpleNamespace(update=lambda *a, **o: None))
+    monkeypatch.setattr("helper.trainers.live.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("helper.trainers.live.in_notebook", lambda: True)
+    handle = SimpleNamespace(update=lambda *args, **options: None)
+    monkeypatch.setattr("helper.trainers.live.display", lambda *args, **options: handle)
     drawn = []
 
     def draw(*args):
@@ -109,8 +110,8 @@ def test_the_charts_cost_at_most_their_share_of_the_time(monkeypatch):
         drawn.append(clock[0])
         return SimpleNamespace(alt="")
 
-    monkeypatch.setattr("helper.live.plot_progress", draw)
-    monkeypatch.setattr("helper.live.image_html", lambda *args: "<img>")
+    monkeypatch.setattr("helper.trainers.live.plot_progress", draw)
+    monkeypatch.setattr("helper.trainers.live.image_html", lambda *args: "<img>")
     live.on_train_begin(None, SimpleNamespace(global_step=0, log_history=[]), None)
     for step in range(1, 601):
         clock[0] += 0.1
@@ -148,25 +149,25 @@ def after_the_start(first: float, rest: float) -> list[float]:
 def test_the_lines_stand_where_the_alarms_sound(factor):
     level = alarm_levels(grpo_log(), ARGS)
     log = grpo_log(**{"completions/clipped_ratio": factor * level["completions/clipped_ratio"][0]})
-    assert sounds(guards.completions_cut_off, log) == (factor > 1)
+    assert sounds(alarms.completions_cut_off, log) == (factor > 1)
     log = grpo_log(entropy=after_the_start(0.2, factor * level["entropy"][0]))
-    assert sounds(guards.entropy_collapsed, log) == (factor < 1)
+    assert sounds(alarms.entropy_collapsed, log) == (factor < 1)
     log = grpo_log(reward=after_the_start(0.8, factor * level["reward"][0]))
-    assert sounds(guards.reward_fell, log) == (factor < 1)
+    assert sounds(alarms.reward_fell, log) == (factor < 1)
     log = grpo_log(frac_reward_zero_std=min(1.0, factor * level["frac_reward_zero_std"][0]))
-    assert sounds(guards.no_spread, log) == (factor > 1)
+    assert sounds(alarms.no_spread, log) == (factor > 1)
     level = alarm_levels(dpo_log(), ARGS)
     log = dpo_log(**{"rewards/margins": factor * level["rewards/margins"][0]})
-    assert sounds(guards.pairs_alike, log) == (factor < 1)
+    assert sounds(alarms.pairs_alike, log) == (factor < 1)
     (unlearned,) = set(level["logps/chosen"][0])
     now = unlearned * (2 - factor)  # log-probabilities are negative
     log = dpo_log(**{"logps/chosen": now, "rewards/chosen": ARGS.beta * (now + 12)})
-    assert sounds(guards.chosen_unlearned, log) == (factor < 1)
+    assert sounds(alarms.chosen_unlearned, log) == (factor < 1)
 
 
 def test_the_lines_are_drawn_from_the_guards_constants(monkeypatch):
-    monkeypatch.setattr(guards, "CUT_OFF", 0.375)
-    monkeypatch.setattr(guards, "COLLAPSED", 0.25)
+    monkeypatch.setattr(alarms, "CUT_OFF", 0.375)
+    monkeypatch.setattr(alarms, "COLLAPSED", 0.25)
     log = grpo_log()
     figure = plot_progress(log, charts_of(log), alarm_levels(log, ARGS), steps=20)
     drawn = {
@@ -247,8 +248,8 @@ def test_odd_numbers_do_not_stop_a_training():
 
 def test_the_charts_show_the_steps_before_an_interruption(monkeypatch):
     pictures = []
-    monkeypatch.setattr("helper.live.in_notebook", lambda: True)
-    monkeypatch.setattr("helper.live.display", lambda data, **options: pictures.append(data["text/plain"]))
+    monkeypatch.setattr("helper.trainers.live.in_notebook", lambda: True)
+    monkeypatch.setattr("helper.trainers.live.display", lambda data, **options: pictures.append(data["text/plain"]))
     live, history = LiveLog(), [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}]
     live.on_train_begin(None, SimpleNamespace(global_step=2, log_history=history), None)
     state = SimpleNamespace(global_step=3, max_steps=3)

@@ -1,27 +1,13 @@
-import inspect
-import itertools
 import json
-import os
 import shutil
-import socket
-import threading
 import warnings
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
-from tiny import make_model, make_tokenizer
-from trl import SFTConfig, SFTTrainer
-from trl.kernels import chunked_logprob
-from trl.trainer import utils as trl_utils
+from tiny import make_tokenizer
 
 from helper import models
-from helper.machine import device
-from helper.machine.device import bf16_is_fast, bf16_speedup, choose_device, set_seed
-from helper.machine.folders import output_folder, project_folder
-from helper.machine.hub import hub_is_reachable
+from helper.machine.folders import project_folder
 from helper.models import (
     CHATML_TEMPLATE,
     PLAIN_TEMPLATE,
@@ -31,7 +17,6 @@ from helper.models import (
     prepare_tokenizer,
     resolve_model_name,
 )
-from helper.trainers.log_probs import skip_masked_positions
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -128,64 +113,6 @@ def test_a_name_goes_to_the_hub_when_it_answers(monkeypatch):
     assert resolve_model_name("Qwen/Qwen3-0.6B-Base") == ("Qwen/Qwen3-0.6B-Base", False)
 
 
-def note_waits(monkeypatch):
-    """A list that gets the seconds for which any thread is waited for."""
-    waited, join = [], threading.Thread.join
-
-    def wait(self, timeout=None):
-        waited.append(timeout)
-        join(self, timeout)
-
-    monkeypatch.setattr(threading.Thread, "join", wait)
-    return waited
-
-
-def test_the_hub_is_given_up_in_seconds(monkeypatch):
-    """A server that takes the connection and never answers: the worst case."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        silent = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(models.huggingface_hub.constants, "ENDPOINT", silent)
-        waited = note_waits(monkeypatch)
-        assert hub_is_reachable(seconds=0.5) is False
-    assert waited == [0.5] and inspect.signature(hub_is_reachable).parameters["seconds"].default <= 5
-
-
-def test_devices(monkeypatch):
-    assert choose_device(False).type == "cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="USE_GPU = False"):
-        load_model_and_tokenizer("sprout-base", use_gpu=True)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device(True).type == "mps" and choose_device(False).type == "cpu"
-    monkeypatch.delenv("COURSE_BF16", raising=False)
-    assert not bf16_is_fast("mps")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device(True).type == "cuda"
-
-
-@pytest.mark.parametrize(("tick", "rounds"), [(1e-6, 20), (0.01, 5), (1.0, 3)])
-def test_the_bf16_probe_ends_after_a_fifth_of_a_second(tick, rounds, monkeypatch):
-    """A clock that goes on by `tick` seconds whenever it is read: up to five times a round."""
-    clock = itertools.count(1)
-    monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: tick * next(clock)))
-    products = []
-    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: products.append(a.dtype))
-    assert bf16_speedup.__wrapped__() > 0
-    assert products == [torch.float32, torch.bfloat16] * rounds
-
-
-def test_the_bf16_probe_can_be_overruled(monkeypatch):
-    monkeypatch.delenv("COURSE_BF16", raising=False)
-    bf16_is_fast.cache_clear(), bf16_speedup.cache_clear()
-    assert bf16_is_fast(torch.device("cpu")) == (bf16_speedup() > 1.2)
-    for value in ("0", "1"):
-        monkeypatch.setenv("COURSE_BF16", value)
-        bf16_is_fast.cache_clear()
-        assert bf16_is_fast("cpu") is (value == "1")
-    bf16_is_fast.cache_clear()
-
-
 @pytest.mark.parametrize("template", [CHATML_TEMPLATE, PLAIN_TEMPLATE])
 def test_templates_honour_the_generation_prompt(template):
     tokenizer = make_tokenizer(template=template)
@@ -212,52 +139,6 @@ def test_a_tokenizer_without_template_or_pad_is_completed():
     prepare_tokenizer(spare)
     assert spare.chat_template == CHATML_TEMPLATE and spare.pad_token == "<|pad|>"
     assert prepare_tokenizer(make_tokenizer()) == ""
-
-
-def test_the_seed_decides_the_weights(tokenizer):
-    set_seed(3)
-    first = torch.rand(2)
-    set_seed(3)
-    assert torch.equal(first, torch.rand(2))
-    assert torch.equal(make_model(tokenizer, 1).lm_head.weight, make_model(tokenizer, 1).lm_head.weight)
-
-
-def test_output_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "here"))
-    assert output_folder("02_sft") == tmp_path / "here" / "02_sft" and output_folder("02_sft").is_dir()
-    monkeypatch.delenv("COURSE_OUTPUTS")
-    assert output_folder() == project_folder() / "outputs"
-
-
-def test_importing_helper_turns_telemetry_off():
-    import helper  # noqa: F401
-
-    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
-
-
-def test_skip_masked_positions_changes_no_loss_and_no_gradient(tokenizer, tmp_path, monkeypatch):
-    rows = [
-        {"prompt": "one two three four five six seven", "completion": " eight nine"},
-        {"prompt": "what is", "completion": " the capital of a place?"},
-    ]
-    results, scored = [], []
-    fused = trl_utils._ChunkedLogProbFunction.apply
-    monkeypatch.setattr(trl_utils, "_use_triton", chunked_logprob._use_triton)  # whatever ran before this test
-    monkeypatch.setattr(
-        trl_utils._ChunkedLogProbFunction, "apply", lambda hidden, *rest: scored.append(len(hidden)) or fused(hidden, *rest)
-    )
-    for skip in (nullcontext, skip_masked_positions):
-        model = make_model(tokenizer)
-        args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False)
-        trainer = SFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-        batch = next(iter(trainer.get_train_dataloader()))
-        with skip():
-            loss = trainer.compute_loss(model, batch)
-        loss.backward()
-        results.append([loss.detach(), *(p.grad for p in model.parameters())])
-    assert scored[1] == int((batch["labels"][:, 1:] != -100).sum()) < scored[0]
-    for before, after in zip(*results, strict=True):
-        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
 
 
 def cut_weights(folder):

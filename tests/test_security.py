@@ -12,14 +12,16 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from helper import data, display_dataset, generation, test_model_with_questions
+from helper import display_dataset, generation, test_model_with_questions
 from helper.environment import SECURITY_FLOORS, installed_version, security_report
+from helper.figures import rows
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_TYPES = {".jsonl", ".json", ".md", ".safetensors", ".jinja"}
 PICKLE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-HTML_VIEWS = {  # tested below, in test_widgets, and in test_costs (numbers and the course's own words only)
-    ("helper/data.py", "display_dataset"), ("helper/widgets.py", "__init__"), ("helper/costs.py", "show_cost"),
+HTML_VIEWS = {  # tested below, in test_explorers, and in test_costs (numbers and the course's own words only)
+    ("helper/figures/rows.py", "display_dataset"), ("helper/explorers/explorer.py", "__init__"),
+    ("helper/figures/costs.py", "show_cost"),
 }  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "$\\LaTeX$ and \\(x\\)", "</td></table><b>bold</b>",
@@ -134,7 +136,7 @@ def assert_text(html: str) -> None:
 
 def test_a_data_set_is_shown_as_text(monkeypatch):
     shown = []
-    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr(rows, "display", lambda html: shown.append(html.data))
     roles = ("system", "user", "assistant")
     for text in HOSTILE[1:]:
         messages = [{"role": role, "content": HOSTILE[0] + text + HOSTILE[2]} for role in roles]
@@ -146,7 +148,7 @@ def test_a_data_set_is_shown_as_text(monkeypatch):
 
 def test_the_column_names_of_a_data_set_are_shown_as_text(monkeypatch):
     shown = []
-    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr(rows, "display", lambda html: shown.append(html.data))
     display_dataset(Dataset.from_list([{"".join(HOSTILE): "text"}]))
     assert_text(shown.pop())
 
@@ -200,6 +202,7 @@ def test_lessons_turn_telemetry_off_before_the_libraries_read_the_setting():
         if cell is not None:
             notebooks.setdefault(file, []).append(source)
     assert {file: first_import(sources) for file, sources in notebooks.items()} == dict.fromkeys(notebooks, "helper")
-    assert first_import(["x = 1", "import trl\nfrom helper import quiet"]) == "trl"
-    text = (ROOT / "helper" / "__init__.py").read_text("utf-8")
-    assert re.findall(r"^from (helper[\w.]*) import", text, re.MULTILINE)[0] == "helper"  # helper.quiet, before the rest
+    assert first_import(["x = 1", "import trl\nfrom helper.machine import quiet"]) == "trl"
+    first = {name: (ROOT / "helper" / name / "__init__.py").read_text("utf-8") for name in ("", "machine")}
+    imports = {name: re.findall(r"^(?:from|import) .*?(?=  #|$)", text, re.MULTILINE) for name, text in first.items()}
+    assert imports[""][0] == "from helper.machine import quiet" and not imports["machine"]  # before the rest

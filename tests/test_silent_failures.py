@@ -5,18 +5,13 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from tiny_trainers import save_tiny_model, tiny_rows, tiny_trainer
+from tiny_trainers import tiny_rows, tiny_trainer
 
 from helper.rewards import completion_text
 from helper.trainers.alarms import add_alarms
 from helper.trainers.label_checks import check_chat_template, check_trained_end
 from helper.trainers.reward_checks import check_reward, guard_reward
 from helper.validation import validate_messages, validate_preferences
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def weights(trainer):

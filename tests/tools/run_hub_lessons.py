@@ -30,6 +30,7 @@ from stand_in_hub import StandInHub
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from factory import run_lessons
+from factory.lessons import NOTEBOOKS
 from helper import extract_gold, load_model_and_tokenizer, set_seed
 from helper.algorithms import train_sft
 
@@ -155,7 +156,7 @@ def main() -> int:
     parser.add_argument("--model", help="another of the models, for all of these lessons")
     parser.add_argument("--to", type=Path, help="folder for the executed copies; a temporary one when none is given")
     parser.add_argument("--work", type=Path, help="folder for the repositories, used again when they are there")
-    parser.add_argument("--notebooks", type=Path, default=run_lessons.NOTEBOOKS, help="folder of the lessons")
+    parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help="folder of the lessons")
     parser.add_argument("--steps", type=int, default=300, help="steps for which the models are taught before")
     options = parser.parse_args()
     chosen = {lesson: (options.model or LESSONS[lesson][0], LESSONS[lesson][1]) for lesson in options.lessons}

@@ -17,8 +17,8 @@ from nbconvert import HTMLExporter
 from tiny import make_model
 from trl import SFTConfig, SFTTrainer
 
-from factory import record as recording
-from factory.run_lessons import WIDGETS, clean
+from factory.lessons import WIDGETS, clean
+from factory.recordings import lesson_02 as recording
 from helper import generate_responses, next_token_table, rewards, wilson_interval
 from helper.explorers.advantages import explore_group_advantages, read_rewards
 from helper.explorers.chat import chat_side_by_side
@@ -79,7 +79,7 @@ def test_every_explorer_has_a_static_page_and_named_controls(explorers):
         for tag in re.findall(r"<img[^>]*>", bundle["text/html"]):
             alt = unescape(re.search(r' alt="([^"]*)"', tag).group(1))
             assert alt == explorer.shown.words and re.search(r"\d", alt), name
-            assert 'src="data:image/png;base64,iVBOR' in tag and "max-width:100%" in tag
+            assert 'src="data:image/png;base64,iVBOR' in tag and "max-width: 100%" in tag
     pictures = [name for name, explorer in explorers.items() if "<img" in explorer.view.value]
     assert pictures == ["next token", "dpo", "advantages", "rates"]
 
@@ -281,7 +281,7 @@ def test_an_error_of_a_model_becomes_words(models):
         raise RuntimeError("out of memory " + HOSTILE)
 
     explorer = chat_side_by_side(models, max_new_tokens=3)
-    models["after"][0].forward = broken  # an instance's own attribute, which the models of other tests do not have
+    models["after"][0].model.forward = broken  # an instance's own attribute, which the models of other tests do not have
     explorer.controls["ask"].click()
     with pytest.raises(RuntimeError):
         chat_side_by_side(models)  # in a cell an error stays an error
@@ -289,7 +289,7 @@ def test_an_error_of_a_model_becomes_words(models):
 
 
 def test_what_others_wrote_is_escaped(models, tokenizer, monkeypatch, tmp_path):
-    monkeypatch.setattr("helper.views.generate_responses", lambda *args, **options: HOSTILE)
+    monkeypatch.setattr("helper.explorers.chat.generate_responses", lambda *args, **options: HOSTILE)
     named = {HOSTILE: models["before"]}
     messages = [{"role": "user", "content": HOSTILE}, {"role": "assistant", "content": HOSTILE}]
     record = json.loads(RECORD.read_text("utf-8"))
@@ -307,14 +307,19 @@ def test_what_others_wrote_is_escaped(models, tokenizer, monkeypatch, tmp_path):
     explorers.append(explore_learning_rates(tmp_path / "record.json"))
     for explorer in explorers:
         html = explorer._repr_mimebundle_()["text/html"]
-        pictures = re.findall(r'<img style="[^"]*" alt="[^"]*" src="data:image/png;base64,[A-Za-z0-9+/=]+">', html)
+        pictures = re.findall(
+            r'<img alt="[^"]*" width="\d+" height="\d+" style="[^"]*" src="data:image/png;base64,[A-Za-z0-9+/=]+">', html
+        )
         assert html.count("<img") == len(pictures) and "<script" not in html
         assert "alert(1)" in re.sub(r"\s|␣", "", text_of(html)) and '<div class="tex2jax_ignore mathjax_ignore"' in html
 
 
 def test_in_a_saved_notebook_the_page_stays_and_the_widget_goes(tmp_path):
-    code = "from helper.widgets import explore_dpo_loss, explore_group_advantages\nexplore_dpo_loss()"
-    cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("explore_group_advantages([1, 0, 2])")]
+    codes = [
+        "from helper.explorers.dpo_loss import explore_dpo_loss\nexplore_dpo_loss()",
+        "from helper.explorers.advantages import explore_group_advantages\nexplore_group_advantages([1, 0, 2])",
+    ]
+    cells = [nbformat.v4.new_code_cell(code) for code in codes]
     notebook = nbformat.v4.new_notebook(cells=cells)
     options = {"resources": {"metadata": {"path": str(tmp_path)}}, "store_widget_state": False}
     NotebookClient(notebook, timeout=120, kernel_name="python3", **options).execute()
@@ -324,7 +329,7 @@ def test_in_a_saved_notebook_the_page_stays_and_the_widget_goes(tmp_path):
     assert "widgets" not in notebook.metadata
     for cell in notebook.cells:
         assert [set(output.data) for output in cell.outputs] == [{"text/html", "text/plain"}]
-        assert '<img style="' in cell.outputs[0].data["text/html"]
+        assert '<img alt="' in cell.outputs[0].data["text/html"]
     rendered = HTMLExporter(template_name="basic").from_notebook_node(notebook)[0]
     assert rendered.count('alt="The DPO loss') == rendered.count('alt="Rewards 1, 0, 2.') == 1
 

@@ -7,7 +7,7 @@ from html import unescape
 import numpy as np
 import pytest
 
-from factory.run_lessons import WIDGETS
+from factory.lessons import WIDGETS
 from helper.explorers.clip import explore_clip, surrogate
 from helper.explorers.gae import explore_gae, read_response
 from helper.explorers.kl import DIRECTION, REFERENCE, explore_kl_estimators, kl_estimates
@@ -45,7 +45,7 @@ def test_every_explorer_has_a_static_page_and_named_controls(explorers):
         assert all(control.description for control in explorer.controls.values()), name
         (tag,) = re.findall(r"<img[^>]*>", bundle["text/html"])
         assert unescape(re.search(r' alt="([^"]*)"', tag).group(1)) == bundle["text/plain"] == explorer.shown.words
-        assert 'src="data:image/png;base64,iVBOR' in tag and "max-width:100%" in tag
+        assert 'src="data:image/png;base64,iVBOR' in tag and "max-width: 100%" in tag
 
 
 def test_every_control_changes_what_is_shown(explorers):

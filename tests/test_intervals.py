@@ -1,0 +1,79 @@
+"""Intervals of shares, differences and means, against the literature and against chance."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from helper.intervals import mean_interval, paired_difference, pass_at_k, wilson_interval
+
+
+def pairs(both, only_before, only_after, neither):
+    cells = [(1, 1)] * both + [(1, 0)] * only_before + [(0, 1)] * only_after + [(0, 0)] * neither
+    return [bool(b) for b, _ in cells], [bool(a) for _, a in cells]
+
+
+def test_wilson_interval():
+    # Newcombe 1998, Statistics in Medicine 17:857-872, table I, method 3
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert wilson_interval(0, 5)[0] == 0.0 and wilson_interval(5, 5)[1] == 1.0 and wilson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError):
+        wilson_interval(6, 5)
+
+
+def test_paired_difference_on_a_published_table():
+    # Fagerland, Lydersen and Laake 2014, Statistics in Medicine 33:2850-2875: 1, 1, 7, 12 gives 0.026 to
+    # 0.507
+    before, after = pairs(1, 1, 7, 12)
+    assert paired_difference(before, after) == pytest.approx((6 / 21, 0.026, 0.507), abs=5e-4)
+    assert paired_difference(after, before) == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize("cells", [(10, 0, 0, 0), (0, 0, 0, 10), (5, 0, 0, 5), (1, 0, 0, 99), (1, 0, 0, 0)])
+def test_nothing_changed(cells):
+    difference, low, high = paired_difference(*pairs(*cells))
+    assert difference == 0 and -1 <= low < 0 < high <= 1
+
+
+def test_all_changed():
+    assert paired_difference(*pairs(0, 0, 40, 0))[0] == 1.0
+    assert paired_difference(*pairs(0, 0, 40, 0))[1] > 0.8 and paired_difference(*pairs(0, 0, 40, 0))[2] == 1.0
+
+
+def test_paired_interval_covers_the_truth_and_uses_the_pairing():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(600):
+        cells = rng.choice(4, size=60, p=[0.4, 0.05, 0.25, 0.3])
+        before, after = (cells <= 1).tolist(), ((cells == 0) | (cells == 2)).tolist()
+        _, low, high = paired_difference(before, after)
+        covered += low <= 0.20 <= high
+    assert 0.92 <= covered / 600 <= 0.99
+    linked, crossed = paired_difference(*pairs(50, 0, 10, 40)), paired_difference(*pairs(30, 20, 30, 20))
+    assert linked[0] == crossed[0] and linked[2] - linked[1] < 0.7 * (crossed[2] - crossed[1])
+
+
+def test_paired_lists_must_match():
+    for before, after in (([True], []), ([], [])):
+        with pytest.raises(ValueError, match="one length"):
+            paired_difference(before, after)
+
+
+@pytest.mark.parametrize(("n", "k"), [(4, 1), (4, 2), (5, 5), (6, 3)])
+def test_pass_at_k_is_the_share_of_subsets(n, k):
+    for correct in range(n + 1):
+        right = [True] * correct + [False] * (n - correct)
+        subsets = [any(subset) for subset in itertools.combinations(right, k)]
+        assert pass_at_k(correct, n, k) == pytest.approx(sum(subsets) / len(subsets))
+    with pytest.raises(ValueError):
+        pass_at_k(1, 4, 5)
+
+
+def test_mean_interval():
+    assert mean_interval([0.9, 1.0, 1.0])[1] == 1.0 and mean_interval([10.0, 20.0])[1] > 20
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval([math.nan, 1.0])
