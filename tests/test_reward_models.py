@@ -1,9 +1,10 @@
-"""`helper.algorithms.reward_models` against the library's model and RewardTrainer, and against planted mistakes.
+"""Reward models and their training loop against the library's model and RewardTrainer, and against planted mistakes.
 
 The mistakes are changes of the source: each must make a check fail, or the check would prove nothing.
 """
 
 import copy
+import importlib
 import inspect
 import os
 import random
@@ -16,12 +17,12 @@ import pytest
 import torch
 from datasets import Dataset
 from tiny import make_model, make_tokenizer
-from tiny_trainers import WORDS, save_tiny_model, tiny_rows
+from tiny_trainers import WORDS, tiny_rows
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from helper.algorithms import Run, ValueModel, reward_models, train_grpo, train_ppo
+from helper.algorithms import Run, ValueModel, reward_models, train_grpo, train_ppo, train_reward_model
 from helper.machine.sizes import PAD_TO
 from helper.models import end_of_turn_id
 from helper.trainers.interrupts import TrainingStopped
@@ -29,6 +30,8 @@ from helper.trainers.reward_checks import check_reward
 
 CLOSE = 1e-5  # of the largest value; what float32 leaves between two orders of the same sums
 STEPS, RATE = 6, 1e-3
+LOOP = importlib.import_module("helper.algorithms.train_reward_model")  # the module; the package has the function
+FUNCTIONS = SimpleNamespace(**vars(reward_models), train_reward_model=train_reward_model)
 
 
 def talk(question: str, answer: str) -> list[dict]:
@@ -46,14 +49,9 @@ def make_rankings(size: int) -> list[list[list[dict]]]:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def loaded(saved):
+def loaded(tiny):
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_pretrained(saved, num_labels=1)
+    return AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1)
 
 
 @pytest.fixture
@@ -63,8 +61,9 @@ def reward_model(loaded):
 
 
 def changed(right: str, wrong: str) -> SimpleNamespace:
-    """The functions of the module, with one piece of their source replaced."""
-    source, names = inspect.getsource(reward_models), {"__name__": "changed"}
+    """The functions of both modules as if they were one, with one piece of their source replaced."""
+    source, names = inspect.getsource(reward_models) + inspect.getsource(LOOP), {"__name__": "changed"}
+    source = source.replace("from helper.algorithms.reward_models import check_model, scores_of\n", "")
     assert source.count(right) == 1, f"{right!r} stands {source.count(right)} times in the source"
     exec(source.replace(right, wrong), names)
     return SimpleNamespace(**names)
@@ -186,7 +185,7 @@ def check_refusals(functions, model, tokenizer, folder) -> None:
 
 
 def test_a_model_with_another_padding_or_other_outputs_is_refused(reward_model, tokenizer, tmp_path):
-    check_refusals(reward_models, reward_model, tokenizer, tmp_path)
+    check_refusals(FUNCTIONS, reward_model, tokenizer, tmp_path)
 
 
 def test_the_library_reads_the_wrong_token_where_the_padding_differs(reward_model, tokenizer):
@@ -256,10 +255,10 @@ def test_a_policy_is_trained_with_it(method, reward_model, tokenizer, tmp_path):
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     """A checkpoint every second step."""
-    monkeypatch.setattr(reward_models, "Run", partial(Run, save_every=2))
+    monkeypatch.setattr(LOOP, "Run", partial(Run, save_every=2))
 
 
-def train(model, tokenizer, folder, functions=reward_models, size=2, **changes):
+def train(model, tokenizer, folder, functions=FUNCTIONS, size=2, **changes):
     settings = {"steps": STEPS, "learning_rate": RATE, "rankings_per_step": 3, "charts": False} | changes
     rankings = settings.pop("rankings", None) or make_rankings(size)
     return functions.train_reward_model(model, tokenizer, rankings, folder=folder, **settings)
@@ -289,7 +288,7 @@ def check_step(functions, model, tokenizer, folder, size=3) -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_a_step_is_that_of_the_pairs_of_each_ranking(size, reward_model, tokenizer, tmp_path):
-    check_step(reward_models, reward_model, tokenizer, tmp_path, size)
+    check_step(FUNCTIONS, reward_model, tokenizer, tmp_path, size)
 
 
 def test_a_step_in_bfloat16_is_about_the_same(loaded, reward_model, tokenizer, tmp_path):
@@ -358,7 +357,7 @@ def test_it_learns_a_preference_that_holds_for_new_questions(reward_model, token
 def test_what_cannot_be_ranked_is_refused(rankings, wanted, words, reward_model, tokenizer, tmp_path):
     settings = {"folder": tmp_path / "run", "steps": 1, "learning_rate": RATE, "rankings_per_step": wanted}
     with pytest.raises(ValueError, match=words):
-        reward_models.train_reward_model(reward_model, tokenizer, rankings, **settings)
+        train_reward_model(reward_model, tokenizer, rankings, **settings)
     assert not (tmp_path / "run").exists()
 
 
@@ -436,8 +435,8 @@ MISTAKES = [
     (check_mode, "    reward_model.eval()\n", ""),
     (check_mode, "reward_model.train(training)", "reward_model.train()"),
     (check_mode, "reward_model.train(training)", "reward_model.eval()"),
-    (check_refusals, "    _check_model(reward_model, tokenizer)\n", ""),
-    (check_refusals, "    _check_model(model, tokenizer)\n", ""),
+    (check_refusals, "    check_model(reward_model, tokenizer)\n", ""),
+    (check_refusals, "    check_model(model, tokenizer)\n", ""),
     (check_refusals, "pad is None or pad != tokenizer.pad_token_id", "pad is None"),
     (check_reward_function, "[*prompt, *completion]", "completion"),
     (check_reward_function, "[*prompt, *completion]", "[*completion, *prompt]"),
