@@ -3,23 +3,26 @@
 One small decoding loop for all of it, greedy or sampled. A row that has ended leaves the batch, so one long
 answer does not make the others wait. In float32 a text is the same alone and in a batch; large models generate in
 bf16 where the processor is fast at it (`quick_weights`), and there close choices may fall differently.
+The model is left as it is, and random numbers are the lesson's in the main thread only (`drawing_with`): a training beside
+it, in another thread, goes on as if nobody asked.
 Left out on purpose: beam search, top-k and top-p, repetition penalties (also those a Hub model ships with),
 speculative decoding, vLLM (TRL's GRPOTrainer can use it: lesson 04).
 """
 
 import contextlib
-import copy
 import math
 import numbers
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import MethodType
 
 import pandas as pd
 import torch
 
+from helper.copies import sharing_copy, use_fused_attention
 from helper.figures.tokens import show_token
-from helper.library import attention_of
 from helper.machine.device import bf16_is_fast
 from helper.machine.sizes import cache_bytes
 from helper.machine.threads import Pace
@@ -45,13 +48,15 @@ def generate_responses(
     temperature: float = 0.0,
     num_samples: int = 1,
     enable_thinking: bool = False,
+    seed: int | None = None,
 ):
     """Answer one message (-> str) or a list of them (-> list of str, same order), through the chat template.
 
     `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead
     of the two messages. `temperature` 0 is greedy. `num_samples` > 1 gives a list of that many answers for
-    each question; it needs a temperature. `batch_size`: the most rows generated together. Only the new text is
-    returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a number, a prompt too long).
+    each question; it needs a temperature. `batch_size`: the most rows generated together. `seed`: see `drawing_with`.
+    Only the new text is returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a number, a
+    prompt too long, a conversation that the chat template refuses).
     """
     if not hasattr(tokenizer, "apply_chat_template"):
         raise TypeError(f"{type(tokenizer).__name__} is no tokenizer: first comes the model, then its tokenizer.")
@@ -60,12 +65,10 @@ def generate_responses(
     conversations, single = _conversations(user_message, system_message, full_message)
     if num_samples > 1 and temperature <= 0:
         raise ValueError("num_samples > 1 needs a temperature above 0: greedy answers would all be the same.")
-    prompts = [
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking)
-        for messages in conversations
-    ]
+    prompts = [_prompt(tokenizer, messages, number, enable_thinking) for number, messages in enumerate(conversations)]
     rows = [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts for _ in range(num_samples)]
-    new = generate_tokens(model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature)
+    options = {"batch_size": batch_size, "temperature": temperature, "seed": seed}
+    new = generate_tokens(model, tokenizer, rows, max_new_tokens, **options)
     texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)] if new else []
     if num_samples > 1:
         texts = [texts[i : i + num_samples] for i in range(0, len(texts), num_samples)]
@@ -81,12 +84,13 @@ def complete_text(
     *,
     batch_size: int = 64,
     temperature: float = 0.0,
+    seed: int | None = None,
 ):
     """Continue plain text, without a chat template: what a base model does. One prompt -> str, a list ->
     list.
 
     A continuation ends before the first `stop` text (None: only at the end token or `max_new_tokens`), and is
-    returned as generated, leading space included.
+    returned as generated, leading space included. `seed`: see `drawing_with`.
     """
     single = isinstance(prompts, str)
     stops = [stop] if isinstance(stop, str) else list(stop or [])
@@ -101,7 +105,7 @@ def complete_text(
         return any(text in tail for text in stops)
 
     new = generate_tokens(
-        model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature,
+        model, tokenizer, rows, max_new_tokens, batch_size=batch_size, temperature=temperature, seed=seed,
         has_stopped=has_stopped if stops else None,
     )  # fmt: skip
     texts = []
@@ -121,11 +125,12 @@ def generate_tokens(
     temperature: float = 0.0,
     has_stopped: Callable[[list[int]], bool] | None = None,
     keep_end: bool = False,
+    seed: int | None = None,
 ) -> list[list[int]]:
     """Continue each list of token ids; the new ids, in the order of `prompts`, with the end token if `keep_end`.
 
     Rows of like length share a batch, so that little is padded; `batch_size` at most, and fewer where their keys and
-    values would take more than CACHE_BYTES. Ends at the end token or the template's end of turn.
+    values would take more than CACHE_BYTES. Ends at the end token or the template's end of turn. `seed`: see `drawing_with`.
     """
     _check_options(max_new_tokens, batch_size, temperature)
     max_new_tokens = _fitting(model, prompts, max_new_tokens)
@@ -133,26 +138,47 @@ def generate_tokens(
     stop_ids = stop_token_ids(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     new: list[list[int]] = [[] for _ in prompts]
-    training, _ = model.training, model.eval()
-    pace = Pace()
-    if len(order) * max_new_tokens >= MUCH:
+    pace = Pace() if _in_main_thread() else None  # the number of threads is the process's: a training beside has chosen it
+    if pace and len(order) * max_new_tokens >= MUCH:
         pace.start(oldest=FRESH)
-    try:
-        copied = quick_weights(model) if order and max_new_tokens >= SHORT else contextlib.nullcontext(model)
-        with copied as quick, _fused_attention(quick):
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                batch = [prompts[i] for i in chosen]
-                tokens = _decode(quick, batch, max_new_tokens, stop_ids, temperature, has_stopped, keep_end, pace)
-                for i, row in zip(chosen, tokens):
-                    new[i] = row
-    finally:
-        model.train(training)
+    pick = partial(_pick, temperature=temperature, generator=drawing_with(seed, model.device) if temperature else None)
+    copied = quick_weights(model) if order and max_new_tokens >= SHORT else contextlib.nullcontext(model)
+    with copied as quick:
+        quick = sharing_copy(quick)
+        use_fused_attention(quick)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = [prompts[i] for i in chosen]
+            for i, row in zip(chosen, _decode(quick, batch, max_new_tokens, stop_ids, pick, has_stopped, keep_end, pace)):
+                new[i] = row
     return new
 
 
+def drawing_with(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator | None:
+    """The generator to draw tokens with: one of its own that begins with `seed`, or without a seed None, PyTorch's own.
+
+    In another thread than the main one None would shift the random numbers of a training there: the thread gets a generator
+    of its own, which begins with the seed that was set last.
+    """
+    if seed is not None:
+        return torch.Generator(device).manual_seed(seed)
+    if _in_main_thread():
+        return None
+    own, begun = vars(_own_to_each_thread), torch.initial_seed()
+    if str(device) not in own or own[str(device)].initial_seed() != begun:
+        own[str(device)] = torch.Generator(device).manual_seed(begun)
+    return own[str(device)]
+
+
+_own_to_each_thread = threading.local()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 @torch.inference_mode()
-def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, keep_end, pace) -> list[list[int]]:
+def _decode(model, prompts, max_new_tokens, stop_ids, pick, has_stopped, keep_end, pace) -> list[list[int]]:
     """The loop: one forward pass a token for the rows still alive; earlier keys and values are cached."""
     # Prefill: a prompt that is asked several times is read once, and its keys and values are copied after that.
     device, different = model.device, list(dict.fromkeys(map(tuple, prompts)))
@@ -168,19 +194,20 @@ def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, 
             input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
             logits_to_keep=1,
         )  # fmt: skip
-        cache, logits = output.past_key_values, output.logits[:, -1]
+        cache, logits = _kept(output, model), output.logits[:, -1]
         if number == 0 and len(different) < len(prompts):
             cache.batch_select_indices(copies)
             logits, position, mask = logits[copies], position[copies], mask if mask is None else mask[copies]
         # Pick the next token of each row.
-        token = _pick(logits, temperature)
+        token = pick(logits)
         ended = torch.isin(token, stops).tolist()
         for row, (value, end) in enumerate(zip(token.tolist(), ended)):
             if keep_end or not end:
                 new[alive[row]].append(value)
             if not end:
                 ended[row] = has_stopped is not None and has_stopped(new[alive[row]])
-        pace.step()
+        if pace:
+            pace.step()
         # Drop what has ended.
         keep = [row for row, end in enumerate(ended) if not end]
         if not keep:
@@ -196,19 +223,36 @@ def _decode(model, prompts, max_new_tokens, stop_ids, temperature, has_stopped, 
     return new
 
 
-def _pick(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator | None = None) -> torch.Tensor:
     """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw.
 
     The draw inverts the cumulative distribution, with one random number a row (`torch.multinomial` takes one a token).
     Raises FloatingPointError where there are no probabilities.
     """
     if temperature <= 0:
-        return logits.argmax(-1)
+        best = logits.argmax(-1)  # nan counts as the largest
+        _check_numbers(logits.gather(1, best[:, None]).isnan())
+        return best
     sums = torch.softmax(logits.float() / temperature, -1).cumsum(-1)
-    if not sums[:, -1].isfinite().all():
-        raise FloatingPointError("The model gives nan for a next token: its weights are damaged. Load it again.")
-    drawn = torch.rand(len(sums), 1, device=sums.device) * sums[:, -1:]
+    _check_numbers(~sums[:, -1].isfinite())
+    drawn = torch.rand(len(sums), 1, device=sums.device, generator=generator) * sums[:, -1:]
     return torch.searchsorted(sums, drawn, right=True)[:, 0].clamp(max=sums.shape[1] - 1)
+
+
+def _check_numbers(damaged: torch.Tensor) -> None:
+    if damaged.any():
+        raise FloatingPointError("The model gives nan for a next token: its weights are damaged. Load it again.")
+
+
+def _kept(output, model):
+    """The keys and values of a forward pass; NotImplementedError for families that keep something else."""
+    cache = getattr(output, "past_key_values", None)
+    if cache is not None and all(hasattr(layer, "batch_select_indices") for layer in getattr(cache, "layers", ())):
+        return cache
+    raise NotImplementedError(
+        f"{type(model).__name__} keeps no keys and values as other families do (Mamba, for one, has a state), so rows that "
+        "have ended cannot be taken out of its batch. Take another family, or the library's own loop: model.generate(...)."
+    )
 
 
 def _pad_left(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -232,9 +276,11 @@ def text_ids(tokenizer, text: str) -> list[int]:
     """Token ids of plain text, after the tokenizer's begin-of-text token where it has one.
 
     In pre-training a text stands after that token; without it the first word is in a place the model never met.
-    A text that begins with a special token (a chat) is left as it is.
+    An end token that the tokenizer appends is left out. A text that begins with a special token (a chat) is left as it is.
     """
-    ids, special = tokenizer(text).input_ids, {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    ids, bare = tokenizer(text).input_ids, tokenizer(text, add_special_tokens=False).input_ids
+    ends = [end for end in range(len(ids), len(bare) - 1, -1) if ids[end - len(bare) : end] == bare]
+    ids, special = ids[: ends[0]] if bare and ends else [], {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     if tokenizer.bos_token_id is None or (ids and ids[0] in special):
         return ids
     return [tokenizer.bos_token_id, *ids]
@@ -268,16 +314,24 @@ def test_model_with_questions(
 test_model_with_questions.__test__ = False  # pytest: the name is the reference course's, it is no test
 
 
-@torch.inference_mode()
 def next_token_table(model, tokenizer, text: str, k: int = 8) -> pd.DataFrame:
     """The `k` likeliest next tokens after `text`: columns `token` (a space shown as ␣) and `probability`."""
-    ids = torch.tensor([text_ids(tokenizer, text)], device=model.device)
-    training, _ = model.training, model.eval()
-    logits = plain_forward(model)(input_ids=ids).logits[0, -1]
-    model.train(training)
+    _check_count("k", k)
+    logits = next_logits(model, tokenizer, text)
     top = torch.softmax(logits.float(), -1).topk(min(k, len(logits)))
     tokens = [show_token(tokenizer.decode([i])) for i in top.indices.tolist()]
     return pd.DataFrame({"token": tokens, "probability": top.values.tolist()})
+
+
+@torch.inference_mode()
+def next_logits(model, tokenizer, text: str) -> torch.Tensor:
+    """What the model says about the token after `text`, (vocabulary,). TypeError and ValueError as in `complete_text`."""
+    _check_text(text, "The text")
+    ids = text_ids(tokenizer, text)
+    _fitting(model, [ids], 1)
+    logits = plain_forward(sharing_copy(model))(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1]
+    _check_numbers(logits.isnan())
+    return logits
 
 
 @contextlib.contextmanager
@@ -296,26 +350,11 @@ def quick_weights(model) -> Iterator:
         return
     # Not requires_grad=False: torch.matmul would then repeat the last layer's matrix for each row of a prompt batch.
     halves = {id(weight): torch.nn.Parameter(weight.detach().bfloat16()) for weight in weights}
-    quick = copy.deepcopy(model, halves)  # all but the weights is copied, and tied ones stay tied
-    for module in quick.modules():
-        module.__dict__.pop("forward", None)  # a trainer's wrapper around it would call the float32 model
+    quick = sharing_copy(model, halves)  # tied weights stay tied
     try:
         yield quick
     finally:
         del quick, halves
-
-
-@contextlib.contextmanager
-def _fused_attention(model) -> Iterator[None]:
-    """PyTorch's fused attention while generating: a fifth faster than "eager" there, where training has it otherwise."""
-    before = attention_of(model)
-    if before == "eager":
-        model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        if before == "eager":
-            model.set_attn_implementation(before)
 
 
 def _most_rows(model, length: int) -> int:
@@ -330,10 +369,13 @@ def _most_rows(model, length: int) -> int:
 
 def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
     """`max_new_tokens`, or as many as fit behind the longest prompt; ValueError where that leaves none."""
-    window = getattr(model.config, "max_position_embeddings", None)
-    longest = max(range(len(prompts)), key=lambda i: len(prompts[i])) if prompts else None
-    if window is None or longest is None:
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if [] in prompts:
+        number = prompts.index([])
+        raise ValueError(f"Prompt {number} is empty, and the tokenizer has no token that begins a text: write something.")
+    if not prompts or window is None:
         return max_new_tokens
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
     tokens = len(prompts[longest])
     if tokens >= window:
         raise ValueError(
@@ -341,6 +383,19 @@ def _fitting(model, prompts: list[list[int]], max_new_tokens: int) -> int:
             "Shorten it, or split it."
         )
     return min(max_new_tokens, window - tokens)
+
+
+def _prompt(tokenizer, messages: list[dict], number: int, enable_thinking: bool) -> str:
+    """A conversation as text, up to the opening of the answer; ValueError where the template refuses it."""
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": enable_thinking}
+    try:
+        return tokenizer.apply_chat_template(messages, **options)
+    except Exception as error:  # whatever stands in the template
+        roles = [said["role"] for said in messages]
+        hint = " Perhaps it knows no system message: write its text above the question." if "system" in roles else ""
+        hint = " Perhaps user and assistant must take turns." if ("user", "user") in zip(roles, roles[1:]) else hint
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"Conversation {number}: the tokenizer's chat template refuses it: {reason[:200]}.{hint}") from None
 
 
 def _conversations(user_message, system_message, full_message) -> tuple[list[list[dict]], bool]:

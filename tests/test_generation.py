@@ -266,9 +266,10 @@ def test_a_draw_follows_the_probabilities():
         found = drawn[:, row].bincount(minlength=5) / n
         assert (found[expected == 0] == 0).all()
         assert ((found - expected).abs() <= 4 * (expected * (1 - expected) / n).sqrt()).all()
-    assert _pick(torch.tensor([[0.0, math.nan], [0.0, 1.0]]), 0.0).shape == (2,)
-    with pytest.raises(FloatingPointError, match="gives nan"):
-        _pick(torch.tensor([[0.0, math.nan]]), 1.0)
+    assert _pick(torch.tensor([[0.0, -math.inf], [0.0, math.inf]]), 0.0).tolist() == [0, 1]
+    for temperature in (0.0, 1.0):
+        with pytest.raises(FloatingPointError, match="gives nan"):
+            _pick(torch.tensor([[0.0, 1.0], [0.0, math.nan]]), temperature)
 
 
 def test_the_attention_of_training_is_back_after_generating(tokenizer):

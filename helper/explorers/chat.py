@@ -2,7 +2,6 @@
 
 from html import escape
 
-import torch
 from ipywidgets import BoundedIntText, FloatSlider, Text
 
 from helper.explorers.explorer import Explorer, button, check_text, look
@@ -39,14 +38,11 @@ def chat_side_by_side(
 def answers_view(
     models: dict, message: str, longest: int, temperature: float, seed: int, system_message: str | None = None
 ) -> View:
-    """Each model's answer to one message. The seed is used for this alone: the lesson's own random numbers stay."""
+    """Each model's answer to one message. The draws have a generator of their own: the lesson's random numbers stay."""
     check_text(message)
-    options, answers = {"max_new_tokens": longest, "temperature": temperature}, {}
+    options, answers = {"max_new_tokens": longest, "temperature": temperature, "seed": seed}, {}
     for name, (model, tokenizer) in models.items():
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            text = generate_responses(model, tokenizer, message, system_message, **options)
-        answers[name] = text or "(nothing)"
+        answers[name] = generate_responses(model, tokenizer, message, system_message, **options) or "(nothing)"
     place = f"flex:1 1 220px;border:1px solid #999999;padding:6px 10px;{TEXT}"
     cards = [f'<div style="{place}"><b>{escape(name)}</b><br>{escape(text)}</div>' for name, text in answers.items()]
     cards = f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(cards)}</div>'

@@ -1,14 +1,13 @@
 """Explorer: the likeliest next tokens of several models after a text."""
 
 import pandas as pd
-import torch
 from ipywidgets import Text, Textarea
 
 from helper.explorers.explorer import Explorer, button, check_text, choice, look
 from helper.figures.figure import image_html
 from helper.figures.page import View, fact_list, page
 from helper.figures.tokens import plot_next_tokens, show_token
-from helper.generation import next_token_table, plain_forward, text_ids
+from helper.generation import next_logits, next_token_table
 
 
 def explore_next_token(models: dict[str, tuple], text: str = "What is an LLM?", k: int = 8) -> Explorer:
@@ -55,11 +54,9 @@ def _top_tokens(table: pd.DataFrame, k: int = 3) -> str:
     return ", ".join(f"{token} {share:.0%}" for token, share in table.head(k).itertuples(index=False))
 
 
-@torch.inference_mode()
 def likeliest_token(model, tokenizer, text: str) -> str:
     """The text of the likeliest next token, also when it is a special one."""
-    ids = torch.tensor([text_ids(tokenizer, text)], device=model.device)
-    return tokenizer.decode([plain_forward(model)(input_ids=ids).logits[0, -1].argmax().item()])
+    return tokenizer.decode([next_logits(model, tokenizer, text).argmax().item()])
 
 
 def full_prompt(tokenizer, text: str, chat: bool, answer: str) -> str:
