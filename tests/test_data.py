@@ -1,13 +1,14 @@
 import json
 import re
-import time
 
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 
 from helper import data
-from helper.data import display_dataset, load_course_dataset, load_suite, read_jsonl
+from helper.data import load_course_dataset, load_suite, read_jsonl
+from helper.figures import rows as table_of_rows
+from helper.figures.rows import display_dataset
 
 
 def chat(*turns):
@@ -62,11 +63,18 @@ def test_limit_draws_rows_with_the_seed(project):
         ("banghua/DL-SFT-Dataset-none", ConnectionError, "sprout-sft"),
     ],
 )
-def test_a_wrong_name_is_one_clear_error(project, name, error, words):
-    start = time.perf_counter()
+def test_a_wrong_name_is_one_clear_error(project, name, error, words, monkeypatch):
+    load, offline = data.datasets.load_dataset, []
+
+    def spied(*arguments, **options):
+        offline.append(data.datasets.config.HF_HUB_OFFLINE)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(data.datasets, "load_dataset", spied)
     with pytest.raises(error, match=words) as caught:
         load_course_dataset(name)
-    assert "\n" not in str(caught.value) and time.perf_counter() - start < 10
+    assert "\n" not in str(caught.value)
+    assert all(offline)  # else the library would ask again and again, for a minute
 
 
 def test_a_split_that_is_not_there(project):
@@ -180,7 +188,7 @@ def test_rows_that_fit_into_no_table_are_one_clear_error(tmp_path, other):
 
 def test_rows_are_shown_escaped(monkeypatch):
     shown = []
-    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr(table_of_rows, "display", lambda html: shown.append(html.data))
     rows = [{"messages": chat("<script>alert(1)</script>", "$5 & <b>6</b>\nnext")}] * 5
     display_dataset(Dataset.from_list(rows), rows=2)
     pairs = [{"chosen": chat("ask", "good"), "rejected": chat("ask", "bad")}]
@@ -192,7 +200,7 @@ def test_rows_are_shown_escaped(monkeypatch):
 
 def test_a_table_of_rows_keeps_its_looks_where_style_sheets_are_dropped(monkeypatch):
     shown = []
-    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr(table_of_rows, "display", lambda html: shown.append(html.data))
     display_dataset([{"question": "long " * 20, "answer": "6 * 7 = 42\n#### 42", "count": 3}])
     cells = re.findall(r'<t[dh][^>]* style="([^"]*)">', shown[0])
     assert "<style" not in shown[0] and len(cells) == 6 and all("text-align: left" in cell for cell in cells)
@@ -201,7 +209,7 @@ def test_a_table_of_rows_keeps_its_looks_where_style_sheets_are_dropped(monkeypa
 
 def test_names_of_columns_and_roles_are_shown_escaped(monkeypatch):
     shown = []
-    monkeypatch.setattr(data, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr(table_of_rows, "display", lambda html: shown.append(html.data))
     hostile = "<script>x</script>"
     rows = [{hostile: "a", "messages": [{"role": hostile + "b", "content": "c"}, {"role": "user"}]}]
     for dataset in (Dataset.from_list(rows), rows, tuple(rows), pd.DataFrame(rows)):
