@@ -15,8 +15,15 @@ from tiny_trainers import KINDS, result, save_tiny_model, tiny_rows, tiny_traine
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTTrainer
 
-from helper.trainers.checkpoints import checkpoint_settings, last_whole_checkpoint, resume_training, run_description
-from helper.trainers.interrupts import LOCK, UNFINISHED, WHOLE, TrainingStopped, run_lock
+from helper.trainers.checkpoints import (
+    UNFINISHED,
+    WHOLE,
+    checkpoint_settings,
+    last_whole_checkpoint,
+    resume_training,
+    run_description,
+)
+from helper.trainers.interrupts import LOCK, TrainingStopped, run_lock
 from helper.trainers.live import LiveLog
 
 

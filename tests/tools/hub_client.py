@@ -6,9 +6,11 @@ output, {"value": ...} or {"error": class, "message": text}. What the functions 
 """
 
 import copy
+import gc
 import json
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,8 +18,21 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-import helper
 from helper import algorithms as course
+from helper import (
+    answers_match,
+    check_trained_end,
+    extract_gold,
+    generate_responses,
+    load_course_dataset,
+    load_model_and_tokenizer,
+    set_seed,
+    validate_problems,
+)
+from helper.converters import from_sharegpt
+from helper.models import end_of_turn_id
+from helper.trainers.label_checks import check_chat_template
+from helper.validation import validate_messages, validate_preferences
 
 torch.set_num_threads(1)
 STEPS, TOKENS = 5, 8
@@ -27,11 +42,11 @@ LOADED = {}  # a name's model and tokenizer, as they came
 
 def load(name: str, revision: str | None = None) -> dict:
     """Load a model by name, and say what lessons rely on: class, tokens, template, and that it generates."""
-    model, tokenizer = helper.load_model_and_tokenizer(name, revision=revision)
+    model, tokenizer = load_model_and_tokenizer(name, revision=revision)
     if revision is None:
         LOADED[name] = model, tokenizer
-    helper.set_seed(0)
-    texts = helper.generate_responses(model, tokenizer, ["Hi", "Who are you?"], max_new_tokens=TOKENS, temperature=1.0)
+    set_seed(0)
+    texts = generate_responses(model, tokenizer, ["Hi", "Who are you?"], max_new_tokens=TOKENS, temperature=1.0)
     asked = {"tokenize": False, "add_generation_prompt": True}
     return {
         "class": type(model).__name__,
@@ -40,13 +55,13 @@ def load(name: str, revision: str | None = None) -> dict:
         "weights": float(sum(p.double().abs().sum() for p in model.parameters())),
         "end": tokenizer.eos_token,
         "pad": tokenizer.pad_token,
-        "turn_end": tokenizer.decode([helper.end_of_turn_id(tokenizer) or 0]),
+        "turn_end": tokenizer.decode([end_of_turn_id(tokenizer) or 0]),
         "stops": tokenizer.convert_ids_to_tokens(sorted(model.generation_config.eos_token_id)),
         "sampling": model.generation_config.do_sample or model.generation_config.repetition_penalty not in (None, 1.0),
         "chat": tokenizer.apply_chat_template(CHAT, tokenize=False),
         "prompt": tokenizer.apply_chat_template(CHAT[:1], **asked),
         "prompt_no_thinking": tokenizer.apply_chat_template(CHAT[:1], enable_thinking=False, **asked),
-        "template_fault": fault_of(helper.check_chat_template, tokenizer),
+        "template_fault": fault_of(check_chat_template, tokenizer),
         "texts": texts,
     }
 
@@ -62,41 +77,42 @@ def fault_of(check, *arguments) -> str:
 
 def rows(name: str, split: str = "train", revision: str | None = None, limit: int | None = None) -> dict:
     """Load a data set by name: its columns, their number, and the first row."""
-    dataset = helper.load_course_dataset(name, split, limit=limit, revision=revision)
+    dataset = load_course_dataset(name, split, limit=limit, revision=revision)
     return {"columns": dataset.column_names, "rows": len(dataset), "first": dataset[0]}
 
 
 def prepared(name: str) -> int:
     """Bring a data set into the form that its lesson trains on; how many rows are in order."""
-    dataset = helper.load_course_dataset(name)
+    dataset = load_course_dataset(name)
     if name == "mrfakename/identity":
-        return helper.validate_messages(helper.from_sharegpt(dataset))
+        return validate_messages(from_sharegpt(dataset))
     if "gsm8k" in name:
-        return helper.validate_problems(dataset)
-    return (helper.validate_preferences if "DPO" in name else helper.validate_messages)(dataset)
+        return validate_problems(dataset)
+    return (validate_preferences if "DPO" in name else validate_messages)(dataset)
 
 
 def golds() -> dict:
     """GSM8K's answers, split by split: problems, and those whose answer is got out of the worked solution rightly."""
     found = {}
     for split in ("test", "train"):
-        answers = list(helper.load_course_dataset("openai/gsm8k", split)["answer"])
+        answers = list(load_course_dataset("openai/gsm8k", split)["answer"])
         plain = [answer.split("####")[1].strip().replace(",", "") for answer in answers]
-        got = [helper.extract_gold(answer) for answer in answers]
-        found[split] = [len(answers), sum(helper.answers_match(a, b) and a == b for a, b in zip(got, plain, strict=True))]
+        got = [extract_gold(answer) for answer in answers]
+        found[split] = [len(answers), sum(answers_match(a, b) and a == b for a, b in zip(got, plain, strict=True))]
     return found
 
 
+@cache
 def training_rows(kind: str) -> list[dict]:
     """Rows of the lessons' data sets in the form that trainers and loops read."""
     if kind == "sft":
-        chosen = helper.load_course_dataset("banghua/DL-SFT-Dataset", limit=24)
+        chosen = load_course_dataset("banghua/DL-SFT-Dataset", limit=24)
         return [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in chosen]
     if kind == "dpo":
-        return list(helper.load_course_dataset("banghua/DL-DPO-Dataset", limit=24))
-    problems = helper.load_course_dataset("openai/gsm8k", limit=24)
+        return list(load_course_dataset("banghua/DL-DPO-Dataset", limit=24))
+    problems = load_course_dataset("openai/gsm8k", limit=24)
     return [
-        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": helper.extract_gold(row["answer"])}
+        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
         for row in problems
     ]
 
@@ -108,9 +124,9 @@ def some_spread(completions, **kwargs) -> list[float]:
 
 def train(name: str, kind: str, by: str) -> dict:
     """Train a fresh copy of a loaded model for STEPS steps, by the "library" or the "course"; save it, load it again."""
-    helper.set_seed(0)
+    set_seed(0)
     if name not in LOADED:
-        LOADED[name] = helper.load_model_and_tokenizer(name)
+        LOADED[name] = load_model_and_tokenizer(name)
     model, tokenizer = copy.deepcopy(LOADED[name][0]), LOADED[name][1]
     before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +134,7 @@ def train(name: str, kind: str, by: str) -> dict:
         after = torch.cat([p.detach().flatten() for p in model.parameters()])
         model.save_pretrained(f"{folder}/saved")
         tokenizer.save_pretrained(f"{folder}/saved")
-        again, its_tokenizer = helper.load_model_and_tokenizer(f"{folder}/saved")
+        again, its_tokenizer = load_model_and_tokenizer(f"{folder}/saved")
         same = torch.cat([p.detach().flatten() for p in again.parameters()])
         conversation = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
         prompts = [t.apply_chat_template(CHAT[:1], **conversation) for t in (tokenizer, its_tokenizer)]
@@ -141,7 +157,7 @@ def by_library(model, tokenizer, kind: str, folder: str) -> list[float]:
     common = {"model": model, "processing_class": tokenizer, "train_dataset": Dataset.from_list(training_rows(kind))}
     if kind == "sft":
         trainer = SFTTrainer(args=SFTConfig(max_length=256, **settings), **common)
-        helper.check_trained_end(trainer, tokenizer)
+        check_trained_end(trainer, tokenizer)
     elif kind == "dpo":
         trainer = DPOTrainer(args=DPOConfig(max_length=256, beta=0.2, **settings), **common)
     else:
@@ -209,6 +225,7 @@ DO = {function.__name__: function for function in (load, rows, prepared, golds, 
 
 def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
+    gc.freeze()  # trainers collect garbage: not among all that was imported
     for line in sys.stdin:
         request = json.loads(line)
         try:

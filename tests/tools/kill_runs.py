@@ -7,6 +7,7 @@ For Linux and macOS: the children are forked. Not collected by pytest; `test_che
 """
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -108,6 +109,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=21, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    gc.freeze()  # the children collect garbage: not among all that was imported
     work, chance = Path(tempfile.mkdtemp(prefix="kill_runs_")), random.Random(args.seed)
     model_folder = save_tiny_model(work / "model")
     faults = []
