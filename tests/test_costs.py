@@ -1,6 +1,7 @@
 """Predicted costs against real models on no memory, against what autograd keeps, and against a measured peak."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -251,12 +252,12 @@ config = LlamaConfig(
     vocab_size=8000, hidden_size=512, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=4,
     intermediate_size=2048, tie_word_embeddings=True, attn_implementation="sdpa",
 )
-cost = training_cost(config, "sft", 2, 256, accumulation=2, steps=3, libraries=before)
+cost = training_cost(config, "sft", 2, 256, accumulation=2, steps=2, libraries=before)
 config.bos_token_id = config.eos_token_id = config.pad_token_id = None
 model = LlamaForCausalLM(config)
 trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=rows, args=SFTConfig(
     output_dir=sys.argv[2], use_cpu=True, bf16=False, activation_checkpointing=False, per_device_train_batch_size=2,
-    gradient_accumulation_steps=2, max_steps=3, save_strategy="no", report_to="none", disable_tqdm=True,
+    gradient_accumulation_steps=2, max_steps=2, save_strategy="no", report_to="none", disable_tqdm=True,
     dataset_kwargs={"skip_prepare_dataset": True},
 ))
 trainer.train()
@@ -266,10 +267,14 @@ print(json.dumps([cost.peak - before, 1024 * status_kb("self", "VmHWM") - before
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 def test_the_predicted_peak_is_the_measured_one(tmp_path):
-    """A model of 23M in a process of its own; what the libraries took before is left out of both numbers."""
+    """A model of 23M in a process of its own; what the libraries took before is left out of both numbers.
+
+    The C library is told to give back at once what is freed: what it keeps otherwise, up to a quarter, is chance.
+    """
     tokenizer = project_folder() / "data" / "models" / "sprout-base"
     command = [sys.executable, "-c", CHILD, str(tokenizer), str(tmp_path)]
-    done = subprocess.run(command, cwd=project_folder(), capture_output=True, text=True)
+    plain = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}
+    done = subprocess.run(command, cwd=project_folder(), capture_output=True, text=True, env=plain)
     assert done.returncode == 0, done.stderr[-2000:]
     predicted, measured, _ = json.loads(done.stdout.splitlines()[-1])
-    assert predicted == pytest.approx(measured, rel=0.2)
+    assert predicted == pytest.approx(measured, rel=0.1)
