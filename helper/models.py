@@ -5,6 +5,7 @@ Left out on purpose: pickled weights, code shipped with a model (`trust_remote_c
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from helper.machine.device import bf16_is_fast, choose_device
 from helper.machine.folders import project_folder
-from helper.machine.hub import hub_is_reachable
+from helper.machine.hub import hub_is_reachable, places_of
+from helper.model_files import ModelFault, check_files, check_folder, check_loaded, unused_weights
 
 SHIPPED_MODELS = ("sprout-base", "sprout-instruct", "sprout-dpo", "sprout-grpo")
 # `{% generation %}` marks what the assistant wrote: TRL's `assistant_only_loss` reads it.
@@ -39,13 +41,14 @@ PLAIN_TEMPLATE = (
 )
 
 
-def load_model_and_tokenizer(model_name: str, use_gpu: bool = False, revision: str | None = None):
+def load_model_and_tokenizer(model_name: str | os.PathLike, use_gpu: bool = False, revision: str | None = None):
     """Return (model, tokenizer), ready to generate, and print one line about them.
 
     `model_name`: "sprout-base" and its like, a folder, or a Hub name; `revision`: a Hub branch, tag or
     commit. Weights are float32 on a CPU, bfloat16 on a GPU that has it. The model is in eval mode.
-    Raises within seconds, with what to do: ValueError (a misspelt name), FileNotFoundError (nothing there),
-    ConnectionError (a Hub name and no network), RuntimeError (no GPU).
+    Raises within seconds, with what to do: ValueError (a misspelt name, or files that make no model: nan, other shapes, a
+    tokenizer too large, an adapter, pickles), FileNotFoundError (nothing there), TypeError (no name), ConnectionError (a Hub
+    name and no network), RuntimeError (no GPU).
     """
     device = choose_device(use_gpu)
     source, offline = resolve_model_name(model_name, revision)
@@ -54,19 +57,17 @@ def load_model_and_tokenizer(model_name: str, use_gpu: bool = False, revision: s
     options = {"revision": revision or "main", "local_files_only": offline, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        check_files(source, revision, offline)
         model, loading = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, attn_implementation=attention, output_loading_info=True, **options
-        )
+            source, dtype=dtype, use_safetensors=True, attn_implementation=attention, output_loading_info=True,
+            ignore_mismatched_sizes=True, **options,
+        )  # fmt: skip
+    except ModelFault:
+        raise
     except Exception as error:  # the libraries raise a dozen kinds for a file that is missing, cut off or not what it says
-        raise FileNotFoundError(_cannot_load(model_name, source, error)) from None
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
-        raise ValueError(
-            f"{model_name}: its files lack {len(missing)} of the model's weights, such as {missing[0]}. Copy it again."
-        )
-    if not tokenizer("a b c").input_ids:
-        raise ValueError(f"{model_name}: there is no tokenizer with it. Save both: tokenizer.save_pretrained(folder).")
-    words = prepare_tokenizer(tokenizer)
+        raise FileNotFoundError(_cannot_load(str(model_name), source, error)) from None
+    check_loaded(str(model_name), model, tokenizer, loading)
+    words = prepare_tokenizer(tokenizer) + unused_weights(loading)
     prepare_model(model, tokenizer)
     model.to(device).eval()
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -74,17 +75,21 @@ def load_model_and_tokenizer(model_name: str, use_gpu: bool = False, revision: s
     return model, tokenizer
 
 
-def resolve_model_name(model_name: str, revision: str | None = None) -> tuple[str, bool]:
+def resolve_model_name(model_name: str | os.PathLike, revision: str | None = None) -> tuple[str, bool]:
     """Return (folder or Hub name, whether only local files may be used), or raise saying what is wrong."""
+    if not isinstance(model_name, str | os.PathLike):
+        raise TypeError(f"The name of a model is a text or a path, not a {type(model_name).__name__}.")
+    model_name = os.fspath(model_name)
     if model_name in SHIPPED_MODELS:
         if revision:
             raise ValueError(f"{model_name} comes with the course and has no revisions: leave revision={revision!r} out.")
         return _shipped_folder(model_name), True
-    for folder in (Path(model_name).expanduser(), project_folder() / model_name):
-        if folder.is_dir():
-            if not (folder / "config.json").exists():
-                raise FileNotFoundError(f"{folder} is a folder, but holds no model: there is no config.json in it.")
-            return str(folder), True
+    for place in places_of(model_name):
+        if place.is_dir():
+            check_folder(place)
+            return str(place), True
+        if place.is_file():
+            raise FileNotFoundError(f"{place} is a file: name the folder that it is in, {place.parent}.")
     hub_name = _hub_name(model_name)
     if hub_is_reachable():
         return hub_name, False
@@ -114,6 +119,8 @@ def _hub_name(model_name: str) -> str:
     if near and "/" not in name:
         raise ValueError(f'There is no model "{model_name}": did you mean "{near[0]}"?')
     bare = name != model_name and "/" not in name  # "./models/mine": on the Hub it would be "owner/mine"
+    if "://" in name:
+        raise ValueError(f'"{model_name}" is an address: give the name that stands in it, "owner/name".')
     if bare or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or not name.strip():
         raise FileNotFoundError(f'There is no folder "{model_name}" (looked from {Path.cwd()} and {project_folder()}).')
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", name, re.ASCII):
@@ -132,12 +139,29 @@ def _cannot_load(model_name: str, source: str, error: Exception) -> str:
 
 
 def prepare_tokenizer(tokenizer) -> str:
-    """Give the tokenizer a chat template and a pad token if it lacks them; return words about it."""
+    """Give the tokenizer a chat template and a pad token if it lacks them; return words about it.
+
+    Raises ModelFault for one without an end token: nothing could tell where an answer is over.
+    """
     words = ""
     if not tokenizer.chat_template:
         chatml = {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab())
+        if not chatml and tokenizer.eos_token is None:
+            raise ModelFault(
+                "The tokenizer has neither a chat template nor an end token: an answer would never end. Set one of its "
+                'tokens and save it: tokenizer.eos_token = "</s>"; tokenizer.save_pretrained(folder).'
+            )
         tokenizer.chat_template = CHATML_TEMPLATE if chatml else PLAIN_TEMPLATE
         words += "; no chat template of its own, so a plain one is used"
+    end = end_of_turn_id(tokenizer)
+    if tokenizer.eos_token is None:
+        if end is None:
+            raise ModelFault(
+                "The tokenizer has no end token, and its chat template closes the assistant's turn with no special token: "
+                "an answer would never end. Set tokenizer.eos_token and save the tokenizer."
+            )
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+        words += f"; no end token of its own, so {tokenizer.eos_token} ends a text"
     if tokenizer.pad_token is None:
         spare = [t for t in ("<|pad|>", "<pad>", "[PAD]", "<|endoftext|>") if t in tokenizer.get_vocab()]
         spare = [t for t in spare if t != tokenizer.eos_token] + [tokenizer.eos_token]
@@ -167,7 +191,15 @@ def end_of_turn_id(tokenizer) -> int | None:
         return tokenizer.eos_token_id
     mark = "qzxq"
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
-    after = tokenizer.apply_chat_template(messages, tokenize=False).rsplit(mark, 1)[-1]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+    except Exception as error:  # whatever stands in the template
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ModelFault(
+            f"The tokenizer's chat template fails on a question and an answer: {type(error).__name__}: {reason[:200]}. "
+            "Mend it, or set tokenizer.chat_template = None and save the tokenizer: a plain one is then used."
+        ) from None
+    after = text.rsplit(mark, 1)[-1] if mark in text else ""
     ids = tokenizer(after, add_special_tokens=False).input_ids
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return next((i for i in ids if i in special), None)

@@ -69,6 +69,20 @@ PLANTED_MODELS = {  # name: (family, changes of its tokenizer_config.json, what 
         QWEN2, {"chat_template": QWEN3.template}, {"prompt", "prompt_no_thinking", "chat"},
     ),
 }  # fmt: skip
+PLANTED_FILES = {  # name: (file, its content, words of the refusal)
+    "planted/pickled-shards": (
+        "model.safetensors.index.json", {"metadata": {}, "weight_map": {"lm_head.weight": "pytorch_model.bin"}},
+        "names 'pytorch_model.bin', and weights are read only from .safetensors",
+    ),
+    "planted/shards-elsewhere": (
+        "model.safetensors.index.json", {"metadata": {}, "weight_map": {"lm_head.weight": "../../o.safetensors"}},
+        "names '../../o.safetensors'",
+    ),
+    "planted/adapter": (
+        "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen3-0.6B-Base"},
+        "holds an adapter (LoRA) and no whole model. Load Qwen/Qwen3-0.6B-Base first",
+    ),
+}  # fmt: skip
 PLANTED_ROWS = {
     "planted/messages-renamed": (SFT_ROWS, {"messages": "conversation"}),
     "planted/DPO-chosen-renamed": (PAIRS, {"chosen": "accepted"}),
@@ -127,6 +141,10 @@ def repositories(tmp_path_factory):
     for name, (family, changes, _) in PLANTED_MODELS.items():
         changes = {key: stand_ins.template_text(value) for key, value in changes.items()}
         stand_ins.make_model(stand_ins.revision_folder(folder, "model", name), family, **changes)
+    for name, (file, content, _) in PLANTED_FILES.items():
+        repository = stand_ins.revision_folder(folder, "model", name)
+        stand_ins.make_model(repository, QWEN2)
+        stand_ins.write_json(repository / file, content)
     for name, (like, renamed) in PLANTED_ROWS.items():
         stand_ins.make_dataset(stand_ins.revision_folder(folder, "dataset", name), like, 20, **renamed)
     return folder
@@ -162,6 +180,14 @@ def test_a_model_loads_by_name_and_is_of_its_family(name, client):
 def test_a_planted_mistake_in_a_model_is_found(name, client):
     _, _, expected = PLANTED_MODELS[name]
     assert differences(client.ask("load", name=name), "Qwen2.5") == expected
+
+
+@pytest.mark.parametrize("name", PLANTED_FILES)
+def test_a_repository_that_is_no_plain_model_is_refused_before_its_weights_are_asked_for(name, client, hub):
+    del hub.asked[:]
+    answer = client.answer("load", name=name)
+    assert answer["error"] == "ModelFault" and PLANTED_FILES[name][2] in answer["message"], answer
+    assert not [path for _, path in hub.asked if path.endswith((".safetensors", ".bin")) or path.startswith("/lfs/")]
 
 
 def test_the_repositories_themselves_have_the_families_settings(client):

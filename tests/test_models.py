@@ -1,13 +1,17 @@
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_tokenizer
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from tiny import make_model, make_tokenizer
 
 from helper import models
 from helper.machine.folders import project_folder
+from helper.model_files import ModelFault
 from helper.models import (
     CHATML_TEMPLATE,
     PLAIN_TEMPLATE,
@@ -183,3 +187,210 @@ def test_a_damaged_model_gives_one_clear_error(spoil, words, tiny_folder):
 def test_impossible_names_and_revisions_are_refused_at_once(name):
     with pytest.raises(ValueError, match="can be no name|has no revisions"):
         load_model_and_tokenizer(name, revision="v1")
+
+
+# What its files may be instead
+
+
+def change_weights(folder, change):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def put(name, value, dtype=torch.float32):
+    def spoil(folder):
+        def change(weights):
+            weights[name] = weights[name].to(dtype)
+            weights[name].view(-1)[3] = value
+
+        change_weights(folder, change)
+
+    return spoil
+
+
+def another_shape(name, *shape):
+    return lambda folder: change_weights(folder, lambda weights: weights.update({name: torch.ones(shape)}))
+
+
+def larger_tokenizer(folder):
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([f"<extra {number}>" for number in range(5)])
+    tokenizer.save_pretrained(folder)
+
+
+def pad_beyond_the_embedding(folder):
+    tokenizer = make_tokenizer(special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|x|>"))
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+
+
+def without_end_token(template):
+    def spoil(folder):
+        tokenizer = make_tokenizer(special=("<|x|>",), template=template)
+        tokenizer.eos_token = None
+        no_tokenizer(folder)
+        tokenizer.save_pretrained(folder)
+
+    return spoil
+
+
+def template(text):
+    return lambda folder: (folder / "chat_template.jinja").write_text(text)
+
+
+def index_naming(shard):
+    def spoil(folder):
+        weights = load_file(folder / "model.safetensors")
+        torch.save(weights, folder / "pytorch_model.bin")
+        (folder / "model.safetensors").rename(folder / "shard.safetensors")
+        shutil.copy(folder / "shard.safetensors", folder.parent / "outside.safetensors")
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, shard)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return spoil
+
+
+def index_of(text):
+    def spoil(folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return spoil
+
+
+def another_file_of_weights(name):
+    def spoil(folder):
+        index_naming("pytorch_model.bin")(folder)
+        (folder / "model.safetensors.index.json").rename(folder / "other.safetensors.index.json")
+        config = json.loads((folder / "config.json").read_text()) | {"transformers_weights": name}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return spoil
+
+
+def adapter(with_config):
+    def spoil(folder):
+        config = (folder / "config.json").read_text()
+        model = get_peft_model(make_model(make_tokenizer()), LoraConfig(r=2))
+        shutil.rmtree(folder)
+        model.save_pretrained(folder)
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "owner/base"}))
+        make_tokenizer().save_pretrained(folder)
+        if with_config:
+            (folder / "config.json").write_text(config)
+
+    return spoil
+
+
+UNFIT = {
+    "nan": (put("model.norm.weight", float("nan")), "model.norm.weight holds nan or inf: the model is damaged"),
+    "inf": (put("model.layers.1.mlp.up_proj.weight", float("inf")), "up_proj.weight holds nan or inf"),
+    "-inf in bf16": (put("model.embed_tokens.weight", -float("inf"), torch.bfloat16), "holds nan or inf"),
+    "a vector of another length": (another_shape("model.norm.weight", 7), r"model.norm.weight: \(7,\) in the file, \(32,\)"),
+    "a matrix of another width": (another_shape("model.layers.0.mlp.up_proj.weight", 64, 31), r"\(64, 31\) in the file"),
+    "a matrix on its side": (another_shape("model.layers.0.mlp.up_proj.weight", 32, 64), "1 of its weights have another"),
+    "a larger tokenizer": (larger_tokenizer, "its tokenizer has 325 tokens, and the model knows 320"),
+    "a pad token that was added": (pad_beyond_the_embedding, "tokenizer has 321 tokens, and the model knows 320"),
+    "no end, no template": (without_end_token(None), "neither a chat template nor an end token"),
+    "no end in the template": (without_end_token("{{ messages[0].content }}"), "the assistant's turn with no special"),
+    "a template that fails": (template("{{ 1 // 0 }}"), "fails on a question and an answer: ZeroDivisionError"),
+    "a template that is none": (template("{% for x in %}"), "TemplateSyntaxError.*a plain one is then used"),
+    "a template that refuses": (template("{{ raise_exception('Never.') }}"), "TemplateError: Never"),
+    "a pickle as a shard": (index_naming("pytorch_model.bin"), "names 'pytorch_model.bin', and weights are read only from"),
+    "a pickle by another name": (index_naming("shard.safetensors.pt"), "names 'shard.safetensors.pt'"),
+    "a shard above": (index_naming("../outside.safetensors"), "names '../outside.safetensors'"),
+    "a shard by its full path": (index_naming("/tmp/outside.safetensors"), "names '/tmp/outside.safetensors'"),
+    "a shard below": (index_naming("a/shard.safetensors"), "names 'a/shard.safetensors'"),
+    "a shard as Windows has it": (index_naming("..\\outside.safetensors"), "names "),
+    "a shard that is no name": (index_naming(3), "names 3, and weights"),
+    "an index that is a list": (index_of("[]"), 'holds no "weight_map"'),
+    "an index cut off": (index_of('{"weight_map": {"a"'), 'holds no "weight_map"'),
+    "an index of a text": (index_of('{"weight_map": "model.bin"}'), 'holds no "weight_map"'),
+    "weights named by the config": (another_file_of_weights("other.safetensors.index.json"), "another file of weights"),
+    "an adapter's weights named by it": (another_file_of_weights("adapter_model.bin"), "names another file of weights"),
+    "an adapter": (adapter(False), r"holds an adapter \(LoRA\) and no whole model. Load owner/base first"),
+    "an adapter with a config": (adapter(True), r"holds an adapter \(LoRA\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_what_makes_no_model_is_one_clear_error_and_nothing_is_unpickled(kind, tiny_folder, monkeypatch):
+    spoil, words = UNFIT[kind]
+    spoil(tiny_folder)
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch.load was called"))
+    with pytest.raises(ModelFault, match=words) as caught:
+        load_model_and_tokenizer(tiny_folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500 and caught.value.__cause__ is None
+
+
+def test_shards_beside_their_index_are_loaded(tiny_folder):
+    index_naming("shard.safetensors")(tiny_folder)
+    assert load_model_and_tokenizer(tiny_folder)[0].num_parameters() > 0
+
+
+def test_weights_that_are_not_used_are_said(tiny_folder, capsys):
+    config = json.loads((tiny_folder / "config.json").read_text())
+    config["num_hidden_layers"] -= 1
+    config.pop("layer_types", None)
+    (tiny_folder / "config.json").write_text(json.dumps(config))
+    load_model_and_tokenizer(tiny_folder)
+    assert "11 weights in its files are not used, such as model.layers.1." in capsys.readouterr().out
+
+
+def test_a_tokenizer_without_end_token_takes_its_templates(tiny_folder, capsys):
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tiny_folder)
+    model, tokenizer = load_model_and_tokenizer(tiny_folder)
+    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.eos_token_id in model.generation_config.eos_token_id
+    assert "no end token of its own, so <|im_end|> ends a text" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("inside", "words"),
+    [
+        (["checkpoint-9", "checkpoint-100", "checkpoint-20"], r"a training's checkpoints \(.*name one of them, .*-100\."),
+        (["model"], r"folders with models \(model\): name one of them, .*model\."),
+        (["model", "checkpoint-5"], "checkpoint-5"),
+        ([], "holds no model: there is no config.json"),
+    ],
+)  # fmt: skip
+def test_a_folder_around_models_says_which_are_in_it(inside, words, tiny_folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in inside:
+        shutil.copytree(tiny_folder, run / name)
+    with pytest.raises(FileNotFoundError, match=words):
+        load_model_and_tokenizer(run)
+    for name in inside:
+        assert load_model_and_tokenizer(run / name)[0].num_parameters() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        (None, TypeError, "a text or a path, not a NoneType"),
+        (5, TypeError, "not a int"),
+        (b"sprout-base", TypeError, "not a bytes"),
+        (["sprout-base"], TypeError, "not a list"),
+        ("~nosuch/x", FileNotFoundError, 'There is no folder "~nosuch/x"'),
+        ("https://huggingface.co/Qwen/Qwen3-0.6B", ValueError, 'is an address: give the name .*"owner/name"'),
+        ("hf://Qwen/Qwen3-0.6B", ValueError, "is an address"),
+        ("file:///tmp/model", ValueError, "is an address"),
+        (Path("sprout-bse"), ValueError, 'did you mean "sprout-base"'),
+        (Path("README.md"), FileNotFoundError, "README.md is a file: name the folder that it is in"),
+        ("data/models", FileNotFoundError, "folders with models"),
+    ],
+)
+def test_what_is_no_name_is_one_clear_error(name, error, words, no_network):
+    with pytest.raises(error, match=words) as caught:
+        load_model_and_tokenizer(name)
+    assert "\n" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_a_path_is_a_name(tiny_folder):
+    assert resolve_model_name(Path("sprout-base")) == resolve_model_name("sprout-base")
+    assert resolve_model_name(tiny_folder) == (str(tiny_folder), True)

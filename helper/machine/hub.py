@@ -1,8 +1,20 @@
-"""Whether the Hugging Face Hub answers, asked once and briefly."""
+"""Where a name may lead: to a place on this machine, or to the Hugging Face Hub if it answers, asked once and briefly."""
 
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import huggingface_hub
+
+from helper.machine.folders import project_folder
+
+
+def places_of(name: str) -> list[Path]:
+    """Where `name` may be on this machine: as a path from here, and from the project's folder."""
+    places = []
+    with suppress(RuntimeError):  # "~somebody" of whom there is no home
+        places.append(Path(name).expanduser())
+    return [*places, project_folder() / name]
 
 
 def hub_is_reachable(seconds: float = 4.0) -> bool:
