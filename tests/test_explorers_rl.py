@@ -23,6 +23,12 @@ def explorers():
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def moved():
+    """Explorers for tests that move every control of one: each move draws a picture."""
+    return {"clip": explore_clip(), "gae": explore_gae(), "normalisers": explore_normalisers()}
+
+
 def move(explorer, **values):
     """Set controls as a hand would; what is shown then, in words."""
     for name, value in values.items():
@@ -71,8 +77,8 @@ def test_every_control_changes_what_is_shown(explorers):
         (0.8, -1.0, 0.2, 0.28, -0.8, -0.8), (2.0, -2.0, 0.05, 0.5, -4.0, -4.0), (1.5, 0.0, 0.2, 0.2, 0.0, 0.0),
     ],
 )  # fmt: skip
-def test_the_surrogate_and_its_gradient(ratio, advantage, epsilon, high, value, gradient):
-    words = move(explore_clip(), advantage=advantage, epsilon=epsilon, epsilon_high=high, ratio=ratio)
+def test_the_surrogate_and_its_gradient(ratio, advantage, epsilon, high, value, gradient, moved):
+    words = move(moved["clip"], advantage=advantage, epsilon=epsilon, epsilon_high=high, ratio=ratio)
     assert f"surrogate, the smaller: {value:.3f}; " in words
     sign = "+" if gradient > 0 else ""
     push = f"pushed {'up' if gradient > 0 else 'down'}" if gradient else "not pushed"
@@ -132,9 +138,9 @@ def test_the_kl_explorer_says_what_the_estimates_are_worth():
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 0.0), (0.5, 1.0), (0.0, 0.0)])
-def test_advantages_and_returns_are_the_sums_of_the_paper(gamma, lam):
+def test_advantages_and_returns_are_the_sums_of_the_paper(gamma, lam, moved):
     rewards, values = [0.0, -0.5, 0.25, 2.0], [0.5, 1.0, -1.0, 0.75, 0.0]  # the value behind the last token is 0
-    explorer = explore_gae()
+    explorer = moved["gae"]
     words = move(explorer, rewards="0 -0.5; 0.25, 2", values="0.5, 1, -1, 0.75", gamma=gamma, lam=lam)
     errors = [rewards[t] + gamma * values[t + 1] - values[t] for t in range(4)]
 
@@ -170,8 +176,8 @@ def test_bad_numbers_are_answered_in_words(rewards, said):
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(8, 32), (1, 64), (64, 1), (10, 10)])
-def test_the_weights_of_the_tokens(right, wrong):
-    explorer = explore_normalisers()
+def test_the_weights_of_the_tokens(right, wrong, moved):
+    explorer = moved["normalisers"]
     words = move(explorer, right=right, wrong=wrong)
     weights = {"grpo": (1 / right / 2, 1 / wrong / 2), "dapo": (1 / (right + wrong),) * 2, "dr_grpo": (1 / LONGEST / 2,) * 2}
     for row, (name, (r, w)) in zip(cells(explorer.view.value), weights.items(), strict=True):
