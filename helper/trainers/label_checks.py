@@ -3,6 +3,7 @@
 Left out on purpose: rows themselves (`helper.validation`), and repair: a mistake is named and the student mends it.
 """
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -28,19 +29,20 @@ def check_chat_template(tokenizer, own: bool = False) -> None:
     question, answer = {"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello."}
     closed = _render(tokenizer, [question])
     opened = _render(tokenizer, [question], add_generation_prompt=True)
-    if not (opened.startswith(closed) and len(opened) > len(closed)):
+    trained = _render(tokenizer, [question, answer])
+    if opened == closed and not _opens_by_itself(opened, trained):
         raise ValueError(
             "The chat template pays no heed to add_generation_prompt: without the opening of the assistant's turn, "
             "the model may go on with the user's."
         )
-    trained = _render(tokenizer, [question, answer])
     for said in (question, answer):
         if said["content"] not in trained:
             raise ValueError(f"The chat template drops the {said['role']}'s message: write message['content'] into it.")
     if not trained.startswith((opened, EMPTY_THOUGHT.sub("", opened))):
+        same = len(os.path.commonprefix([opened, trained]))
         raise ValueError(
-            f"The chat template opens the assistant's turn with {quoted(opened[len(closed) :])} for generating, but with "
-            f"{quoted(trained[len(closed) :])} for training: the model is asked in a form it never met. Make both the same."
+            f"The chat template opens the assistant's turn with {quoted(opened[same:])} for generating, but with "
+            f"{quoted(trained[same:])} for training: the model is asked in a form it never met. Make both the same."
         )
     _check_special_tokens(tokenizer, trained + opened)
     end = end_of_turn_id(tokenizer)
@@ -55,6 +57,12 @@ def check_chat_template(tokenizer, own: bool = False) -> None:
         if own:
             raise ValueError(f"{words}, and the model never learns to stop. Give padding a token of its own.")
         print(f"Warning: {words}. Let check_trained_end(trainer, tokenizer) show that it does not.")
+
+
+def _opens_by_itself(opened: str, trained: str) -> bool:
+    """Whether the end of the user's turn opens the assistant's, as [/INST] does: a mark, and then nothing but the answer."""
+    mark = opened.rpartition("Hello?")[2].strip()
+    return bool(mark) and trained.startswith(opened) and trained[len(opened) :].lstrip().startswith("Hello.")
 
 
 def _render(tokenizer, messages: list[dict], **options) -> str:
