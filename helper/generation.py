@@ -140,7 +140,7 @@ def generate_tokens(
     new: list[list[int]] = [[] for _ in prompts]
     pace = Pace() if _in_main_thread() else None  # the number of threads is the process's: a training beside has chosen it
     if pace and len(order) * max_new_tokens >= MUCH:
-        pace.start(oldest=FRESH)
+        pace.start(max_age=FRESH)
     pick = partial(_pick, temperature=temperature, generator=drawing_with(seed, model.device) if temperature else None)
     copied = quick_weights(model) if order and max_new_tokens >= SHORT else contextlib.nullcontext(model)
     with copied as quick:

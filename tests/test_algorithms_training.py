@@ -18,8 +18,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_model as make_plain_model
-from kill_runs import length_reward, save_tiny_model, tiny_rows, tiny_trainer
+from tiny import make_model as make_plain_model
+from tiny_trainers import length_reward, save_tiny_model, tiny_rows, tiny_trainer
 from transformers import AutoModelForCausalLM
 
 import helper.algorithms as algorithms
@@ -109,7 +109,7 @@ def sample_with_moving(reference, every: int):
 def ppo(tokenizer, folder, reward=length_reward, model=None, shared=True, sft_rows=None, **changes):
     model = model or make_model(tokenizer)
     settings = {"steps": STEPS, "learning_rate": 1e-3, "value_learning_rate": 1e-2, "max_new_tokens": 6, "charts": False}
-    settings |= {"responses_per_step": 6, "epochs": 2, "micro_batch": 4, "beta": 0.05}
+    settings |= {"responses_per_step": 6, "epochs": 2, "minibatch": 4, "beta": 0.05}
     if sft_rows:
         settings["extra_loss"] = mix_in(tokenizer, sft_rows, 1.0, 4)
     critic = ValueModel(model.model if shared else copy.deepcopy(model.model))
@@ -434,7 +434,7 @@ def check_ppo_step(loops, tokenizer, folder, mixed_in: float = 0.5) -> None:
     live = loops.train_ppo(
         model, value_model(model), tokenizer, ROWS, [length_reward], folder=folder, steps=1, learning_rate=RATE,
         value_learning_rate=RATE, max_new_tokens=6, responses_per_step=6, temperature=TEMPERATURE, beta=0.05, lam=0.9,
-        epochs=1, micro_batch=6, charts=False, extra_loss=loops.mix_in(tokenizer, shown, mixed_in, 6) if mixed_in else None,
+        epochs=1, minibatch=6, charts=False, extra_loss=loops.mix_in(tokenizer, shown, mixed_in, 6) if mixed_in else None,
     )  # fmt: skip
     assert_same_step(weights_of(model), weights_of(by_hand), before)
     row = live.table().iloc[0]
@@ -482,7 +482,7 @@ def check_ppo_run(loops, tokenizer, folder) -> None:
     live = loops.train_ppo(
         model, own, tokenizer, ROWS, [length_reward], folder=folder, steps=2, learning_rate=rates[0],
         value_learning_rate=rates[1], max_new_tokens=6, responses_per_step=6, temperature=TEMPERATURE, beta=beta, lam=lam,
-        gamma=gamma, epsilon=epsilon, value_clip=value_clip, value_coefficient=0.5, epochs=2, micro_batch=3, charts=False,
+        gamma=gamma, epsilon=epsilon, value_clip=value_clip, value_coefficient=0.5, epochs=2, minibatch=3, charts=False,
     )  # fmt: skip
     assert_same_step(weights_of(model) | weights_of(own), weights_of(by_hand) | weights_of(critic), before, close=1e-3)
     columns = ["loss", "value_loss", "clipped", "kl", "explained_variance"]
@@ -627,7 +627,7 @@ def test_responses_without_advantage_change_no_step(loss_type, beta, tokenizer, 
 
 def test_which_responses_go_through_the_model():
     advantages = torch.tensor([0, 0, 0, 1.0, -1.0, 0, 2.0, 0])
-    ids, which = torch.zeros(8, 1), MODULES["train_grpo"].with_gradient
+    ids, which = torch.zeros(8, 1), MODULES["train_grpo"].worth_a_pass
     batch = original.Batch(ids, ids, ids, ids, [], 0.0, advantages=advantages)
     assert which(batch, 3).tolist() == [3, 4, 6]
     assert which(batch, 2).tolist() == [3, 4, 6, 0]
@@ -646,7 +646,7 @@ LOOP_MISTAKES = [
     (check_grpo_step, "batch.ids[:, -batch.length :]), ", "batch.ids[:, -batch.length - 1 : -1]), "),
     (check_grpo_step, "    optimizer.zero_grad()\n    for", "    for"),
     (check_grpo_step, "whole=batch.mask", "whole=None"),
-    (check_ppo_step, "(value_coefficient * error)", "(error)"),
+    (check_ppo_step, "(value_coefficient * critic_loss)", "(critic_loss)"),
     (check_ppo_step, "return coefficient * loss_of_rows", "return -coefficient * loss_of_rows"),
     (check_ppo_step, "    policy_loss.backward()\n", ""),
     (check_ppo_step, "batch.advantages = whiten(advantages, batch.mask)", "batch.advantages = advantages"),
@@ -656,7 +656,7 @@ LOOP_MISTAKES = [
     (check_ppo_run, "part.old_logps, part.advantages, part.mask, epsilon",
      "logps.detach(), part.advantages, part.mask, epsilon"),
     (check_ppo_run, "part.advantages, part.mask, epsilon)", "part.advantages, part.mask)"),
-    (check_ppo_run, "log_probabilities(reference, batch, *how)", "log_probabilities(model, batch, *how)"),
+    (check_ppo_run, "log_probabilities(reference, batch, *forward)", "log_probabilities(model, batch, *forward)"),
     (check_ppo_run, "batch.old_logps, batch.ref_logps, batch.mask, beta)",
      "batch.ref_logps, batch.old_logps, batch.mask, beta)"),
     (check_ppo_run, "batch.old_logps, batch.ref_logps, batch.mask, beta)",
@@ -666,7 +666,7 @@ LOOP_MISTAKES = [
     (check_ppo_run, '"lr": learning_rate}', '"lr": value_learning_rate}'),
     (check_ppo_run, '"lr": value_learning_rate}', '"lr": learning_rate}'),
     (check_ppo_run, ".abs() > epsilon\n", ".abs() > 0\n"),
-    (check_ppo_run, "(1 - left / spread", "(1 - spread / left"),
+    (check_ppo_run, "(1 - unexplained / spread", "(1 - spread / unexplained"),
     (check_ppo_run, "mask, gamma, lam=1.0)", "mask, gamma, lam=0.9)"),
     (check_ppo_run, "kl = masked_mean(batch.old_logps - batch.ref_logps",
      "kl = masked_mean(batch.ref_logps - batch.old_logps"),

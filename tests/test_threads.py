@@ -115,10 +115,10 @@ def test_all_threads_come_back_when_the_machine_is_idle(machine):
 def test_a_choice_that_is_fresh_is_kept(machine):
     Pace(machine.clock).start()
     machine.now = 20.0
-    Pace(machine.clock).start(oldest=30.0)
+    Pace(machine.clock).start(max_age=30.0)
     assert machine.probed == [2, 1]
     machine.now = 31.0
-    Pace(machine.clock).start(oldest=30.0)
+    Pace(machine.clock).start(max_age=30.0)
     assert machine.probed == [2, 1, 2, 1]
 
 

@@ -47,7 +47,7 @@ from helper.machine.memory import peak_memory_mb
 LONGEST = 72  # tokens an answer may have
 STEPS = 24
 PPO = {
-    "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48, "epochs": 2, "micro_batch": 16,
+    "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48, "epochs": 2, "minibatch": 16,
     "gamma": 1.0, "lam": 0.95, "epsilon": 0.2, "beta": 0.0,
 }  # fmt: skip
 GRPO = {
@@ -212,7 +212,7 @@ def over_optimised(name: str, scorer, centre: float, before: dict[str, list], se
     score = learned_reward(scorer, tokenizer, centre=centre)
     if "extra_loss" in changes:
         shown = prompts_and_completions(load_course_dataset("sprout-sft"))
-        changes["extra_loss"] = mix_in(tokenizer, shown, changes["extra_loss"], PPO["micro_batch"], bf16_is_fast())
+        changes["extra_loss"] = mix_in(tokenizer, shown, changes["extra_loss"], PPO["minibatch"], bf16_is_fast())
 
     def reward(prompts, completions, ground_truth, **kwargs):
         right_in_batch.append(share(reward_func(completions, ground_truth)))  # seen by us, not by the training

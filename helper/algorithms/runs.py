@@ -6,9 +6,6 @@ Left out on purpose: what the trainers' checkpoints have beyond that (`helper.tr
 schedule, data order.
 """
 
-import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,14 +16,18 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from helper.machine.device import set_seed
+from helper.machine.folders import remove
 from helper.machine.memory import give_back_memory
+from helper.machine.terminal import say
 from helper.trainers.alarms import TrainingAlarms
+from helper.trainers.identity import differences, digest, first_weights, function_name, plain
 from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
 from helper.trainers.live import LiveLog
 
 FILE = "run.pt"
 ABOVE_0 = (
     "temperature", "batch_size", "prompts_per_step", "responses_per_step", "inner_updates", "epochs", "micro_batch",
+    "minibatch",
 )  # fmt: skip
 LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in the library
 
@@ -34,17 +35,18 @@ LARGEST_NORM = 1.0  # of the gradient; a larger one is scaled down to it, as in 
 class Run:
     """The steps of a training loop: `with Run(...) as run: for step in run: ...; run.log(loss=..., reward=...)`.
 
-    `parts`: {name: module or optimizer}, everything that training changes; "model" must be one of them. `settings`:
-    what makes two runs the same one, as plain values (functions by their names); a checkpoint with others is refused
-    (ValueError). After an interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes on
-    from there. A second interrupt stops at once (KeyboardInterrupt). A gradient of nan or inf stops the run
+    `parts`: {name: module or optimizer}, everything that training changes; "model" must be one of them, and what it is
+    compared with is called "reference". `settings`: what makes two runs the same one, functions by their names; added are
+    the weights that the modules begin with. A checkpoint of another run is refused with what differs, as is a file that is
+    none (ValueError). After an interrupt the step is finished and saved, TrainingStopped is raised, and the same call goes
+    on from there. A second interrupt stops at once (KeyboardInterrupt). A gradient of nan or inf stops the run
     (FloatingPointError). Raises RuntimeError when another process trains in `folder`, or when the model has been trained
     already and no checkpoint is there to go back to.
     """
 
     def __init__(self, folder: str | Path, parts: dict, steps: int, settings: dict, save_every: int = 20, charts=True):
         self.path, self.parts, self.steps, self.save_every = Path(folder) / FILE, parts, steps, save_every
-        self.settings = json.loads(json.dumps({**settings, "steps": steps}, default=str))
+        self.settings = plain({**settings, "steps": steps})
         self.state = TrainerState(max_steps=steps, log_history=[])
         self.live, self.alarms, self._interrupts = LiveLog(charts=charts), TrainingAlarms(), Interrupts()
         self._args = SimpleNamespace(
@@ -80,7 +82,7 @@ class Run:
 
     def log(self, **numbers: float) -> None:
         """Log numbers of the current step; `loss` among them."""
-        self.state.log_history.append({"step": self.state.global_step + 1, **numbers})
+        self.state.log_history.append({"step": self.state.global_step + 1, **plain(numbers)})
 
     def _tell(self, event: str, **kwargs) -> None:
         for callback in (self.live, self.alarms):
@@ -91,10 +93,16 @@ class Run:
         for part in self.parts.values():
             if isinstance(part, torch.nn.Module):
                 self.alarms.on_pre_optimizer_step(self._args, self.state, TrainerControl(), model=part)
-        self.parts["model"].trained_steps = self.state.global_step + 1  # from its first update on, not as it was loaded
+        self._note_trained(self.state.global_step + 1)  # from its first update on, not as it was loaded
+
+    def _note_trained(self, steps: int) -> None:
+        for name, part in self.parts.items():
+            if isinstance(part, torch.nn.Module) and name != "reference":  # what is compared with is not trained
+                part.trained_steps = steps
 
     def _end_step(self, step: int, stopping: bool) -> None:
-        self.state.global_step = self.parts["model"].trained_steps = step
+        self.state.global_step = step
+        self._note_trained(step)
         for row in self.state.log_history:
             if row["step"] == step:
                 self._tell("on_log", logs={key: value for key, value in row.items() if key != "step"})
@@ -111,31 +119,47 @@ class Run:
         saved = {"step": self.state.global_step, "settings": self.settings, "log": self.state.log_history}
         saved["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
         unfinished = self.path.with_suffix(".unfinished")
+        remove(unfinished)  # left by a process that was killed
         try:
             torch.save(saved, unfinished)
             os.replace(unfinished, self.path)
         finally:
-            unfinished.unlink(missing_ok=True)
+            remove(unfinished)
 
     def _start(self) -> None:
         """Load the run's checkpoint, if one is there; one line says where it starts."""
-        if not self.path.exists():
-            if getattr(self.parts["model"], "trained_steps", 0):
-                raise RuntimeError("This model has been trained already: load it anew (run the cells above again) first.")
-            print(f"No checkpoint yet in {self.path.parent}: starting at step 0.")
+        goes_on = self.path.exists()
+        if not goes_on and getattr(self.parts["model"], "trained_steps", 0):
+            raise RuntimeError("This model has been trained already: load it anew (run the cells above again) first.")
+        for name, part in self.parts.items():
+            if isinstance(part, torch.nn.Module):
+                self.settings[f"first weights of the {name}"] = first_weights(part, goes_on)
+        if not goes_on:
+            say(f"No checkpoint yet in {self.path.parent}: starting at step 0.")
             return
-        saved = torch.load(self.path, weights_only=True, map_location="cpu")
-        if saved["settings"] != self.settings:
-            different = [key for key in self.settings if saved["settings"].get(key) != self.settings[key]]
-            raise ValueError(
-                f"The checkpoint {self.path} is of a run with other settings ({', '.join(different) or 'fewer'}). "
-                "Delete it to start anew, or set them back."
-            )
+        saved = self._read()
         for name, part in self.parts.items():
             part.load_state_dict(saved["parts"][name])
         self.state.global_step, self.state.log_history = saved["step"], saved["log"]
-        self.parts["model"].trained_steps = saved["step"]
-        print(f"Going on from step {saved['step']} of {self.steps}.")
+        self._note_trained(saved["step"])
+        say(f"Going on from step {saved['step']} of {self.steps}.")
+
+    def _read(self) -> dict:
+        """What the checkpoint holds; ValueError, with what differs, where it is of another run."""
+        try:
+            saved = torch.load(self.path, weights_only=True, map_location="cpu")
+            there = dict(saved["settings"])
+        except Exception as error:  # pickle, zip and torch each have their own
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+            raise ValueError(f"{self.path} is no checkpoint that can be read ({reason}). Delete it to start anew.") from None
+        different = differences(there, self.settings)
+        if different:
+            names = ", ".join(line.split(": ")[0] for line in different)
+            raise ValueError(
+                f"The checkpoint {self.path} is of a run with other settings ({names}). Delete it to start anew, or set "
+                f"them back: {'; '.join(different)}."
+            )
+        return saved
 
 
 def autocast(model, bf16: bool):
@@ -151,20 +175,7 @@ def checked_settings(rows: list[dict], reward_funcs: list[Callable] = (), **sett
     for name in ABOVE_0:
         if name in settings and not settings[name] > 0:
             raise ValueError(f"{name}={settings[name]}: give a number above 0.")
-    plain = {name: function_name(value) if callable(value) else value for name, value in settings.items()}
-    return {"rows": digest(rows), "rewards": [function_name(function) for function in reward_funcs], **plain}
-
-
-def digest(rows: list[dict]) -> str:
-    """16 hex digits that any change of any row changes."""
-    return hashlib.sha256(json.dumps(list(rows), default=str).encode()).hexdigest()[:16]
-
-
-def function_name(function: Callable) -> str:
-    """The name of a function, with the arguments that a partial one has already."""
-    if isinstance(function, functools.partial):
-        return f"{function_name(function.func)}{function.args}{sorted(function.keywords.items())}"
-    return getattr(function, "__name__", "function")
+    return {"rows": digest(rows), "rewards": [function_name(function) for function in reward_funcs], **plain(settings)}
 
 
 def mean_of(updates: list[dict[str, float]]) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """GRPO as a loop to read: sample and reward, advantages, log-probabilities, update, log.
 
-What varies between GRPO's descendants is a function given in: `sample` (dynamic sampling, a KL penalty in the rewards),
+What varies between GRPO's descendants is passed in as a function: `sample` (dynamic sampling, a KL penalty in the rewards),
 `advantage` (the division by std, leave-one-out), `loss` (clips, averages, a KL term).
 Left out on purpose: several devices, schedules, weight decay, vLLM; the library has them.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def train_grpo(
 ) -> LiveLog:  # fmt: skip
     """GRPO (Shao et al. 2024, arXiv 2402.03300, algorithm 1) on `rows`; changes `model`, returns the log.
 
-    `sample`, `advantage`, `loss`: called as `sample_batch`, `group_advantages` and `grpo_loss` are. `reference`: the
-    frozen model of a KL term in the loss. `inner_updates` (μ): updates from one batch. `micro_batch`: responses in one
-    forward pass. `folder`: for checkpoints (see `Run`, also for the errors). ValueError for settings that cannot be.
+    `rows`: `prompt` (messages) and the rewards' columns. `sample`, `advantage`, `loss`: called as `sample_batch`,
+    `group_advantages`, `grpo_loss`. `reference`: the frozen model of a KL term in the loss. `inner_updates` (μ): updates
+    from one batch. `micro_batch`: responses in one forward pass. `folder`: for checkpoints; see `Run`, also for errors.
     """
     settings = checked_settings(
         rows, reward_funcs, sample=sample, advantage=advantage, loss=loss, reference=reference is not None, seed=seed,
@@ -35,7 +36,8 @@ def train_grpo(
         group_size=group_size, temperature=temperature, inner_updates=inner_updates, micro_batch=micro_batch,
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
-    parts = {"model": model.eval(), "optimizer": optimizer} | ({"reference": reference} if reference is not None else {})
+    model.eval()  # no dropout
+    parts = {"model": model, "optimizer": optimizer} | ({"reference": reference} if reference is not None else {})
     with Run(folder, parts, steps, settings, charts=charts) as run:
         for step in run:
             # Sample G responses to each prompt, and reward them. The model as it is now is π_old.
@@ -49,8 +51,8 @@ def train_grpo(
             if reference is not None:
                 batch.ref_logps = log_probabilities(reference, batch, temperature, micro_batch, bf16)
             # Update μ times from this batch.
-            options = (loss, temperature, max_new_tokens, micro_batch, bf16)
-            updates = [grpo_update(model, optimizer, batch, *options) for _ in range(inner_updates)]
+            options = {"temperature": temperature, "max_length": max_new_tokens, "micro_batch": micro_batch, "bf16": bf16}
+            updates = [grpo_update(model, optimizer, batch, loss, **options) for _ in range(inner_updates)]
             # Log.
             run.log(**mean_of(updates), **batch.numbers)
     return run.live
@@ -60,23 +62,25 @@ def grpo_update(
     model, optimizer, batch: Batch, loss: Callable = grpo_loss, temperature: float = 1.0, max_length: int | None = None,
     micro_batch: int = 12, bf16: bool = False,
 ) -> dict[str, float]:  # fmt: skip
-    """One step of `optimizer` on a batch with advantages, some responses at a time; what is logged of it.
+    """One step of `optimizer` on a batch with advantages, `micro_batch` responses at a time. Returns the numbers to log.
 
     How many at a time changes memory and time, not the result. Logged: loss, entropy (of the responses that go through
-    the model), the gradient's norm, and with a reference the KL estimate k3; nats a token. Dropout stays off.
+    the model) and with a reference the KL estimate k3, in nats per token; the gradient's norm. Without a reference,
+    responses without an advantage are left out: `loss` must be 0 for them.
     """
-    counted = with_gradient(batch, micro_batch)
-    tokens, sums = batch.mask[counted].sum().item(), dict.fromkeys(("loss", "entropy", "kl"), 0.0)
+    kept = worth_a_pass(batch, micro_batch)
+    tokens = batch.mask[kept].sum().item()
+    sums = dict.fromkeys(("loss", "entropy", "kl"), 0.0)
     optimizer.zero_grad()
-    for part in map(batch.rows, counted.split(micro_batch)):
+    for part in map(batch.rows, kept.split(micro_batch)):
         logps, entropies = policy(model, part, temperature, bf16)
-        old_logps = logps.detach() if part.old_logps is None else part.old_logps
-        its_loss = loss(
+        old_logps = logps.detach() if part.old_logps is None else part.old_logps  # one update: π_old is π_θ, the ratio 1
+        part_loss = loss(
             logps, old_logps, part.advantages, part.mask, ref_logps=part.ref_logps, max_length=max_length, whole=batch.mask
         )
-        its_loss.backward()
+        part_loss.backward()
         share = part.mask.sum().item() / tokens
-        sums["loss"] += its_loss.item()
+        sums["loss"] += part_loss.item()
         sums["entropy"] += masked_mean(entropies, part.mask).item() * share
         if part.ref_logps is not None:
             sums["kl"] += masked_mean(kl_estimate(logps.detach(), part.ref_logps), part.mask).item() * share
@@ -85,13 +89,13 @@ def grpo_update(
     return {**sums, "grad_norm": norm.item()}
 
 
-def with_gradient(batch: Batch, micro_batch: int) -> torch.Tensor:
-    """The indices of the responses worth a forward pass: without a reference those with an advantage, if there are any.
+def worth_a_pass(batch: Batch, micro_batch: int) -> torch.Tensor:
+    """The indices of the responses worth a forward pass: without a reference those whose advantage is not 0, if any.
 
     Rounded up to whole micro-batches: each new shape of a tensor costs memory and time.
     """
     some = ~(batch.advantages.abs() <= 1e-6)  # nan counts too: it must stop the run, not pass by
     if batch.ref_logps is not None or not some.any():
         return torch.arange(len(some), device=some.device)
-    parts = -(-int(some.sum()) // micro_batch)
-    return some.int().argsort(descending=True, stable=True)[: parts * micro_batch]
+    parts = math.ceil(int(some.sum()) / micro_batch)
+    return some.int().argsort(descending=True, stable=True)[: parts * micro_batch]  # those with an advantage first

@@ -24,20 +24,20 @@ def train_ppo(
     steps: int, learning_rate: float, value_learning_rate: float, max_new_tokens: int, responses_per_step: int = 48,
     temperature: float = 1.0, beta: float = 0.0, gamma: float = 1.0, lam: float = 0.95, epsilon: float = 0.2,
     value_clip: float | None = 0.2, value_coefficient: float = 0.1, extra_loss: Callable | None = None, epochs: int = 4,
-    micro_batch: int = 12, bf16: bool = False, seed: int = 0, charts: bool = True,
+    minibatch: int = 12, bf16: bool = False, seed: int = 0, charts: bool = True,
 ) -> LiveLog:  # fmt: skip
     """PPO (Schulman et al. 2017, arXiv 1707.06347) on `rows`; changes `model` and `value_model`, returns the log.
 
-    `beta`: of the KL penalty in the rewards. `epochs`: passes over a batch, by `ppo_update`. `folder`, errors: see `Run`.
+    `beta`: coefficient of the KL penalty in the rewards. `epochs`: passes over each batch. `folder`, errors: see `Run`.
     """
     losses = {"epsilon": epsilon, "value_clip": value_clip, "value_coefficient": value_coefficient, "extra_loss": extra_loss}
     settings = checked_settings(
         rows, reward_funcs, learning_rate=learning_rate, value_learning_rate=value_learning_rate, temperature=temperature,
         max_new_tokens=max_new_tokens, responses_per_step=responses_per_step, beta=beta, gamma=gamma, lam=lam,
-        epochs=epochs, micro_batch=micro_batch, bf16=bf16, seed=seed, **losses,
+        epochs=epochs, minibatch=minibatch, bf16=bf16, seed=seed, **losses,
     )  # fmt: skip
-    optimizer = ppo_optimizer(model.eval(), value_model.eval(), learning_rate, value_learning_rate)
-    trained, how = (model, value_model, optimizer), (temperature, micro_batch, bf16)
+    optimizer = ppo_optimizer(model.eval(), value_model.eval(), learning_rate, value_learning_rate)  # no dropout
+    trained, forward = (model, value_model, optimizer), (temperature, minibatch, bf16)
     reference = copy.deepcopy(model) if beta else None
     parts = {"model": model, "value_model": value_model, "optimizer": optimizer} | ({"reference": reference} if beta else {})
     with Run(folder, parts, steps, settings, charts=charts) as run:
@@ -46,18 +46,18 @@ def train_ppo(
             drawn = draw(rows, responses_per_step, seed, step)
             batch = sample_batch(model, tokenizer, drawn, reward_funcs, 1, max_new_tokens, temperature)
             # Log-probabilities under π_old and the reference, and the critic's values.
-            batch.old_logps = log_probabilities(model, batch, *how)
-            batch.ref_logps = log_probabilities(reference, batch, *how) if beta else batch.old_logps
-            batch.values = values_of(value_model, batch, micro_batch, bf16)
+            batch.old_logps = log_probabilities(model, batch, *forward)
+            batch.ref_logps = log_probabilities(reference, batch, *forward) if beta else batch.old_logps
+            batch.values = values_of(value_model, batch, minibatch, bf16)
             # The reward of each token; from these and the values advantages, whitened, and returns.
             rewards = token_rewards(batch.rewards, batch.old_logps, batch.ref_logps, batch.mask, beta)
             advantages, batch.returns = generalised_advantages(rewards, batch.values, batch.mask, gamma, lam)
             batch.advantages = whiten(advantages, batch.mask)
-            # Update: several times over the batch, each time in parts of a new order.
-            order = [part for _ in range(epochs) for part in torch.randperm(len(drawn)).split(micro_batch)]
-            updates = [ppo_update(*trained, batch.rows(part), temperature, bf16, **losses) for part in order]
+            # Update: an optimiser step per minibatch, reshuffled for each pass over the batch.
+            order = [chosen for _ in range(epochs) for chosen in torch.randperm(len(drawn)).split(minibatch)]
+            updates = [ppo_update(*trained, batch.rows(chosen), temperature, bf16, **losses) for chosen in order]
             # Log.
-            run.log(**mean_of(updates), **critic_numbers(batch, rewards, gamma), **batch.numbers)
+            run.log(**mean_of(updates), **critic_metrics(batch, rewards, gamma), **batch.numbers)
     return run.live
 
 
@@ -65,11 +65,11 @@ def ppo_update(
     model, value_model: ValueModel, optimizer, part: Batch, temperature: float = 1.0, bf16: bool = False, *,
     epsilon: float = 0.2, value_clip: float | None = 0.2, value_coefficient: float = 0.1, extra_loss: Callable | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """One step of `optimizer` on a part of a batch with advantages, values and returns; what is logged of it.
+    """One step of `optimizer` on a minibatch with advantages, values and returns. Returns the numbers to log.
 
     The clipped policy loss, `value_coefficient` times the clipped value loss, and `extra_loss(model)` if there is one.
-    The gradient of a sum is the sum of the gradients; term by term, memory holds one graph at a time. Logged: both losses,
-    entropy (nats a token), `clipped` (the share of tokens whose ratio has left 1 ± ε), and the gradient's norm.
+    Three backward calls give the gradient of the sum, with one graph in memory at a time. Logged: both losses,
+    entropy (nats per token), `clipped` (the share of tokens whose ratio has left 1 ± ε), and the gradient's norm.
     """
     optimizer.zero_grad()
     logps, entropies = policy(model, part, temperature, bf16)
@@ -77,16 +77,16 @@ def ppo_update(
     policy_loss.backward()
     with autocast(model, bf16):
         values = value_model(part.ids, part.attention_mask, part.length)
-    error = value_loss(values, part.values, part.returns, part.mask, value_clip)
-    (value_coefficient * error).backward()
+    critic_loss = value_loss(values, part.values, part.returns, part.mask, value_clip)
+    (value_coefficient * critic_loss).backward()
     if extra_loss is not None:
         extra_loss(model).backward()
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(weights, LARGEST_NORM)
+    norm = torch.nn.utils.clip_grad_norm_(weights, LARGEST_NORM)  # one norm for policy and critic
     optimizer.step()
     outside = ((logps.detach() - part.old_logps).exp() - 1).abs() > epsilon
     return {
-        "loss": policy_loss.item(), "value_loss": error.item(), "entropy": masked_mean(entropies, part.mask).item(),
+        "loss": policy_loss.item(), "value_loss": critic_loss.item(), "entropy": masked_mean(entropies, part.mask).item(),
         "clipped": masked_mean(outside.float(), part.mask).item(), "grad_norm": norm.item(),
     }  # fmt: skip
 
@@ -101,12 +101,12 @@ def mix_in(tokenizer, rows: list[dict], coefficient: float, number: int, bf16: b
     def loss_of_mixed_in(model) -> torch.Tensor:
         return coefficient * loss_of_rows(model, tokenizer, random.sample(rows, min(number, len(rows))), bf16)
 
-    loss_of_mixed_in.__name__ = f"SFT rows {digest(rows)} × {coefficient:g}, {number}"  # a run's settings hold it
+    loss_of_mixed_in.__name__ = f"SFT rows {digest(rows)} × {coefficient:g}, {number}"  # other rows make another run
     return loss_of_mixed_in
 
 
 def ppo_optimizer(model, value_model: ValueModel, learning_rate: float, value_learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW with a learning rate for the policy and one for what the critic has beside it; layers may be shared."""
+    """AdamW with a learning rate for the policy, and one for the critic's own weights (shared layers are the policy's)."""
     own = {id(weight) for weight in model.parameters()}
     critic = [weight for weight in value_model.parameters() if id(weight) not in own]
     groups = [{"params": list(model.parameters()), "lr": learning_rate}, {"params": critic, "lr": value_learning_rate}]
@@ -114,21 +114,22 @@ def ppo_optimizer(model, value_model: ValueModel, learning_rate: float, value_le
 
 
 @torch.no_grad()
-def values_of(value_model: ValueModel, batch: Batch, micro_batch: int = 12, bf16: bool = False) -> torch.Tensor:
+def values_of(value_model: ValueModel, batch: Batch, minibatch: int = 12, bf16: bool = False) -> torch.Tensor:
     """The critic's value before each response token, (B, R), without gradient."""
     with autocast(value_model.backbone, bf16):
-        parts = slices(len(batch.ids), micro_batch)
+        parts = slices(len(batch.ids), minibatch)
         return torch.cat([value_model(batch.ids[part], batch.attention_mask[part], batch.length) for part in parts])
 
 
-def critic_numbers(batch: Batch, rewards: torch.Tensor, gamma: float) -> dict[str, float]:
-    """What is logged of a batch as the critic saw it: the variance that its values explain, and the KL to the reference.
+def critic_metrics(batch: Batch, rewards: torch.Tensor, gamma: float) -> dict[str, float]:
+    """Of a whole batch: how much of the returns' variance the critic's values explain, and the KL to the reference.
 
-    Explained variance: of what really came (λ = 1), 1 all of it, 0 no more than a constant explains. KL: k1, nats a token.
+    Explained variance: the share of the Monte-Carlo returns' variance (λ = 1); 1 all of it, 0 as much as a constant does.
+    KL: the estimate k1, nats per token; 0 without a penalty, when the policy stands for the reference.
     """
     _, returns = generalised_advantages(rewards, batch.values, batch.mask, gamma, lam=1.0)
     error = returns - batch.values
     spread = masked_mean((returns - masked_mean(returns, batch.mask)).square(), batch.mask)
-    left = masked_mean((error - masked_mean(error, batch.mask)).square(), batch.mask)
+    unexplained = masked_mean((error - masked_mean(error, batch.mask)).square(), batch.mask)
     kl = masked_mean(batch.old_logps - batch.ref_logps, batch.mask)
-    return {"explained_variance": (1 - left / spread.clamp(min=1e-8)).item(), "kl": kl.item()}
+    return {"explained_variance": (1 - unexplained / spread.clamp(min=1e-8)).item(), "kl": kl.item()}

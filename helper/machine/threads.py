@@ -2,8 +2,8 @@
 
 Threads wait for one another at the end of every operation. Where another program keeps one of two cores busy, both wait for
 the one that lost its core: a step of Sprout's SFT took 3 s there with two threads and 0.18 s with one (0.10 and 0.17 s on
-an idle machine). With another number of threads sums are added in another order, so results change by rounding, and a
-training, which multiplies it, ends a little elsewhere. COURSE_THREADS in the environment fixes the number.
+an idle machine). With another number of threads sums are added in another order: results change by rounding, which a
+training amplifies, so it ends a little elsewhere. COURSE_THREADS in the environment fixes the number.
 Left out on purpose: binding threads to cores, and priorities: neither helped.
 """
 
@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 import torch
 
-PROBE = 0.25  # seconds a number of threads is tried; in a shorter time the system may favour us over the other program
-CLEARLY = 0.8  # of the time with all threads: fewer are taken only where they are that much faster
-SLOW = 3.0  # times the usual: a step that long asks for another measurement
-EARLY, AGAIN, SELDOM = 5.0, 20.0, 60.0  # seconds after which is measured again: once, with fewer than all, with all
+PROBE = 0.25  # seconds for which each number of threads is tried; for less, the system may favour us over the other program
+CLEARLY = 0.8  # fewer threads are taken only where they need less than this share of the time of all
+SLOW = 3.0  # times its usual length: a step that long asks for another measurement
+EARLY = 5.0  # seconds after a start until it is measured once more; also the least between two measurements
+AGAIN = 20.0  # seconds between measurements while fewer threads than all compute: the machine may have become idle
+SELDOM = 60.0  # the same while all compute
 _machine: dict[str, float] = {}  # "all": the number of threads PyTorch began with; "measured": when it was measured last
 
 
@@ -61,21 +63,21 @@ def _fastest() -> int:
 
 
 def probe_seconds(threads: int) -> float:
-    """Seconds that two small products and what stands between them take with so many threads, the mean over PROBE."""
+    """Seconds per round with so many threads, the mean over PROBE; a round is the MLP of Sprout on a batch of SFT."""
     torch.set_num_threads(threads)
     states, up, down = torch.ones(1216, 256), torch.ones(256, 1024), torch.ones(1024, 256)
     start, rounds = time.perf_counter(), 0
     with torch.inference_mode():
         while time.perf_counter() - start < PROBE:
-            states = torch.nn.functional.silu(states @ up) @ down * 1e-6 + 1
+            states = torch.nn.functional.silu(states @ up) @ down * 1e-6 + 1  # the numbers stay finite
             rounds += 1
     return (time.perf_counter() - start) / rounds
 
 
 class Pace:
-    """Watches how long steps take, and measures the threads again when a step suddenly takes several times as long.
+    """Watches how long steps take; measures the threads again now and then, and when a step takes several times as long.
 
-    `start()` before the first step, `step()` after each one. Steps of a kind: those of a training, tokens of a batch.
+    `start()` before the first step, `step()` after each one. One Pace times steps of one kind: of a training, or tokens.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -83,16 +85,17 @@ class Pace:
         self._recent: deque[float] = deque(maxlen=15)
         self._patience = EARLY
 
-    def start(self, oldest: float = 0.0) -> None:
-        """Choose the number of threads, unless that was done within the last `oldest` seconds."""
-        if self._since_measured() >= oldest:
+    def start(self, max_age: float = 0.0) -> None:
+        """Choose the number of threads, unless that was done within the last `max_age` seconds."""
+        if self._since_measured() >= max_age:
             choose_threads(self._clock)
         self._last = self._clock()
 
     def step(self) -> None:
         """Note that a step has ended; measures the threads again where that may help."""
         now = self._clock()
-        seconds, self._last = now - (self._last if self._last is not None else now), now
+        seconds = now - self._last if self._last is not None else 0.0
+        self._last = now
         usual = statistics.median(self._recent) if len(self._recent) >= 3 else None
         self._recent.append(seconds)
         if fixed_threads() or all_threads() == 1 or self._since_measured() < EARLY:
@@ -105,7 +108,7 @@ class Pace:
             self._last = self._clock()
 
     def words(self) -> str:
-        """For the progress line: "1 of 2 threads, another program is busy"; nothing where all compute."""
+        """For the progress line: "1 of 2 threads, another program is busy", or "" while all compute."""
         threads, most = torch.get_num_threads(), all_threads()
         busy = threads < most and not fixed_threads()
         return f"{threads} of {most} threads, another program is busy" if busy else ""
