@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tiny_trainers import KINDS, length_reward, result, save_tiny_model, tiny_rows, tiny_trainer  # noqa: F401
+from tiny_trainers import KINDS, result, save_tiny_model, tiny_trainer
 
 from helper.trainers.checkpoints import checkpoint_fault, last_whole_checkpoint, resume_training
 from helper.trainers.interrupts import TrainingStopped
