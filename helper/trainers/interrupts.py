@@ -1,13 +1,12 @@
 """Stopping a run: what an interrupt raises, and one process at a time in a run's folder."""
 
-import json
-import os
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import psutil
+from helper.machine.locks import LockHeld, lock
+from helper.machine.terminal import say
 
 LOCK = "run.lock"
 
@@ -44,43 +43,21 @@ class Interrupts:
         if self.stopping:
             raise KeyboardInterrupt
         self.stopping = True
-        with suppress(RuntimeError):  # when it came within another print
-            print("Stopping at the end of this step. Interrupt again to stop at once.", flush=True)
+        say("Stopping at the end of this step. Interrupt again to stop at once.")
 
 
 @contextmanager
 def run_lock(folder: str | Path):
-    """Holds a run's folder for this process; RuntimeError when another living process holds it.
+    """Holds a run's folder for this process; RuntimeError, naming the holder, when another process or thread holds it.
 
-    The lock of a process that has died is taken over: the file holds its id and when it started.
+    The lock is the system's, so that of a process that has died is free.
     """
-    path = Path(folder) / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = _living_holder(path)
-    if holder and holder != os.getpid():
-        raise RuntimeError(
-            f"Process {holder} is training in {folder}: another notebook, perhaps. Stop it (shut its kernel down), or "
-            "give this run another output_dir."
-        )
-    path.unlink(missing_ok=True)
-    try:
-        with open(path, "x", encoding="utf-8") as file:  # "x": fails when another process was faster
-            json.dump({"pid": os.getpid(), "started": psutil.Process().create_time()}, file)
-    except FileExistsError:
-        raise RuntimeError(
-            f"Another process has just begun to train in {folder}. Give one of them another output_dir."
-        ) from None
-    try:
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(lock(Path(folder) / LOCK))
+        except LockHeld as held:
+            raise RuntimeError(
+                f"{held.holder} is training in {folder}: another notebook, perhaps. Stop it (shut its kernel down), or "
+                "give this run another output_dir."
+            ) from None
         yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _living_holder(path: Path) -> int | None:
-    try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-        process = psutil.Process(lock["pid"])
-        same = abs(process.create_time() - lock["started"]) < 2  # seconds; process ids are used again
-        return lock["pid"] if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
