@@ -5,15 +5,19 @@ import json
 import math
 import os
 import shutil
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 import torch
 
 from helper.intervals import mean_interval, paired_difference, paired_length, wilson_interval
-from helper.machine.folders import disk_is_full, output_folder
+from helper.machine.folders import disk_is_full, output_folder, remove, replaced_folder
+from helper.machine.locks import LockHeld, lock
 from helper.machine.memory import peak_memory_mb
+
+LONGEST_SAVE = 600  # seconds that one process waits for another one to save
 
 
 def scoreboard(metrics: dict[str, tuple[list, list]]) -> pd.DataFrame:
@@ -50,22 +54,26 @@ def save_scoreboard(
 ) -> Path:
     """Write outputs/<lesson>.json and the model to outputs/<lesson>/model; the file's path.
 
-    Each is written whole or not at all: an interrupted run leaves the earlier result as it was. Raises OSError when the
-    disk is full, ValueError when a number is nan.
+    Each is written whole or not at all: an interrupted run leaves the earlier result as it was, and of two processes that
+    save the same lesson one waits for the other. A bound at infinity, as of one value, becomes null. Raises ValueError
+    when `lesson` is no plain name, a number is nan or a weight of the model is not finite, OSError when the disk is full.
     """
+    if lesson in ("", "..") or lesson != PureWindowsPath(lesson).name:  # it knows all that separates names anywhere
+        raise ValueError(f'"{lesson}" is no lesson\'s name: it must be one plain name, such as "02_sft".')
     record = {
         "lesson": lesson, "seed": seed, "device": str(device),
         "train_seconds": round(float(train_seconds), 1), "peak_memory_mb": round(peak_memory_mb(device)),
-        "metrics": scoreboard.to_dict("records"),
+        "metrics": [_without_infinite(row) for row in scoreboard.to_dict("records")],
     }  # fmt: skip
+    text = json.dumps(record, indent=2, allow_nan=False, default=_plain_number) + "\n"
+    if model is not None:
+        _check_weights(model)
     path = output_folder() / f"{lesson}.json"
-    text = json.dumps(record, indent=2, allow_nan=False)
     try:
-        if model is not None:
-            _save_model(output_folder(lesson) / "model", model, tokenizer)
-        unfinished = path.with_suffix(".json.unfinished")
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        with lock(path.with_suffix(".json.lock"), wait=LONGEST_SAVE):
+            _save(path, text, model, tokenizer)
+    except LockHeld as held:
+        raise RuntimeError(f"{held.holder} has been saving {lesson} for {LONGEST_SAVE} seconds. Try again later.") from None
     except Exception as error:  # the libraries wrap the system's
         if not disk_is_full(error):
             raise
@@ -73,6 +81,45 @@ def save_scoreboard(
         words = f"The disk is full ({room}): {path.parent} could not be written. Earlier results are as they were."
         raise OSError(errno.ENOSPC, f"{words} Make room, then run this cell again.") from None
     return path
+
+
+def _save(path: Path, text: str, model, tokenizer) -> None:
+    """The text and the model; what can fail comes before either takes the place of an older one."""
+    unfinished = path.with_suffix(".json.unfinished")
+    remove(unfinished)  # left by a process that was killed
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        if model is not None:
+            with replaced_folder(output_folder(path.stem) / "model") as new:
+                model.save_pretrained(new)
+                if tokenizer is not None:
+                    tokenizer.save_pretrained(new)
+        os.replace(unfinished, path)
+    finally:
+        remove(unfinished)
+
+
+def _without_infinite(row: dict) -> dict:
+    """A row of a scoreboard, with None for a bound at infinity, which JSON has no word for."""
+    bounds = [key for key, value in row.items() if key.endswith(("_low", "_high")) and math.isinf(value)]
+    return row | dict.fromkeys(bounds)
+
+
+def _plain_number(value):
+    """NumPy's and PyTorch's numbers as Python's, for JSON."""
+    with suppress(AttributeError, ValueError, RuntimeError):
+        return value.item()
+    raise TypeError(f"{value!r} is no plain number or text: a scoreboard cannot hold it.")
+
+
+def _check_weights(model) -> None:
+    """Raise ValueError for weights that are nan or inf: greedy answers of such a model are empty, without a word."""
+    spoiled = [name for name, weight in model.named_parameters() if not torch.isfinite(weight.float()).all()]
+    if spoiled:
+        raise ValueError(
+            f"{len(spoiled)} of the model's weights hold nan or inf, such as {spoiled[0]}: it is not saved, and earlier "
+            "results are as they were. Load the model again, and train it with a smaller learning_rate."
+        )
 
 
 def _score(name: str, before: list, after: list) -> dict:
@@ -83,7 +130,8 @@ def _score(name: str, before: list, after: list) -> dict:
     else:
         first, second = mean_interval(before), mean_interval(after)
         pairs = np.subtract(after, before, dtype=float)
-        difference = (float(pairs.mean()), *mean_interval(pairs, bounds=(-math.inf, math.inf)))
+        bounds = (-1.0, 1.0) if 0 <= min(*before, *after) <= max(*before, *after) <= 1 else (-math.inf, math.inf)
+        difference = (float(pairs.mean()), *mean_interval(pairs, bounds=bounds))
     return {
         "name": name, "n": n, "before": float(np.mean(before)), "after": float(np.mean(after)),
         "before_low": first[0], "before_high": first[1], "after_low": second[0], "after_high": second[1],
@@ -98,13 +146,3 @@ def _with_interval(row: dict, key: str, signed: bool = False) -> str:
     unit = (" points" if signed else "%") if share else ""
     form = "+.1f" if signed else ".1f"
     return f"{value:{form}}{unit} ({low:{form}} to {high:{form}})"
-
-
-def _save_model(folder: Path, model, tokenizer) -> None:
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
