@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from datasets import Dataset
@@ -267,7 +268,7 @@ def test_checkpoints_of_a_plain_run_are_named_and_left_alone(tiny, tmp_path, cap
         ({"learning_rate": 2e-3}, "learning_rate: 0.001 there, 0.002 here"),
         ({"seed": 1}, "seed: 0 there, 1 here"),
         ({"rows": tiny_rows("sft")[:-1]}, "rows of data: 14 there, 13 here"),
-        ({"rows": tiny_rows("sft")[1:] + tiny_rows("sft")[:1]}, "first and last row: "),
+        ({"rows": tiny_rows("sft")[1:] + tiny_rows("sft")[:1]}, "contents of the data: "),
         ({"max_steps": 8}, "max_steps: 6 there, 8 here"),
     ],
 )
@@ -317,30 +318,53 @@ def test_settings_without_checkpoints_are_refused(tiny, tmp_path):
         checkpoint_settings(0)
 
 
-def write_lock(folder, pid, started):
-    (folder / LOCK).write_text(json.dumps({"pid": pid, "started": started}))
-
-
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):
-    parent = psutil.Process(os.getppid())
-    write_lock(tmp_path, parent.pid, parent.create_time())
-    with pytest.raises(RuntimeError, match=f"Process {parent.pid} is training in"), run_lock(tmp_path):
-        pass
-    assert (tmp_path / LOCK).exists()
+    with held_by_another(tmp_path) as holder:
+        with pytest.raises(RuntimeError, match=f"Process {holder} is training in"), run_lock(tmp_path):
+            pass
+        assert (tmp_path / LOCK).exists()
+
+
+@contextmanager
+def held_by_another(folder):
+    """Another process holds the folder's lock; its id. At the end it is killed."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            with run_lock(folder):
+                os.write(writer, b"!")
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.read(reader, 1)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_a_stale_lock_is_taken_over(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    parent = psutil.Process(os.getppid())
-    for pid, started in [(dead.pid, 0.0), (parent.pid, parent.create_time() - 100)]:
-        write_lock(tmp_path, pid, started)
+    with held_by_another(tmp_path) as holder:
+        pass
+    assert json.loads((tmp_path / LOCK).read_text())["pid"] == holder  # killed, it left its lock
+    for text in (None, json.dumps({"pid": os.getppid(), "started": 0.0}), "", "[]", "\0"):
+        if text is not None:
+            (tmp_path / LOCK).write_text(text)
         with run_lock(tmp_path):
             assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
         assert not (tmp_path / LOCK).exists()
-    (tmp_path / LOCK).write_text("")
+    (tmp_path / LOCK).symlink_to(tmp_path / "nowhere")
     with run_lock(tmp_path):
         pass
+
+
+def test_two_threads_of_one_process_exclude_one_another(tmp_path):
+    with run_lock(tmp_path), ThreadPoolExecutor(1) as thread:
+        tried = thread.submit(run_lock(tmp_path).__enter__)
+        with pytest.raises(RuntimeError, match="this one, in another thread.* is training in"):
+            tried.result()
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,13 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerState
 
 from helper.library import forget_accelerate, forget_unfinished_step, load_weights
-from helper.machine.folders import disk_is_full
+from helper.machine.folders import disk_is_full, free_name, remove
+from helper.machine.terminal import say
+from helper.trainers.identity import differences, plain, run_description
 from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
 
-WHOLE, UNFINISHED = "whole.json", "unfinished"
+WHOLE, UNFINISHED, STATE = "whole.json", "unfinished", "trainer_state.json"
 KEEP = 2  # whole checkpoints: the last one, and one more should the disk spoil it
-# Settings that say what is written and shown, not what is learned (the beginnings of their names).
-NOT_OF_THE_RUN = (
-    "output_dir", "log", "save_", "eval", "per_device_eval", "hub_", "push_", "report_to", "run_name", "project",
-    "trackio_", "disable_tqdm", "resume_", "do_", "debug", "include_", "num_completions_to_print",
-)  # fmt: skip
 
 
 def checkpoint_settings(every: int) -> dict:
@@ -48,18 +45,29 @@ def resume_training(trainer, resume: bool = True) -> None:
     One line says where it starts. At the end the run's checkpoints are removed. Ctrl-C (in Jupyter: ■) ends the step,
     saves and raises TrainingStopped; a second one stops at once. `resume=False` removes the folder's checkpoints and
     starts at step 0.
-    Raises ValueError (the checkpoint is of another run, the config has no `checkpoint_settings`, the data has not one
-    batch), RuntimeError (another process trains in this folder, or the model has been trained already and there is no
-    checkpoint to go back to) and OSError (the disk is full; the last whole checkpoint stays).
+    Raises ValueError (the checkpoint is of another run: other first weights, rows or settings, each named; the config has
+    no `checkpoint_settings`; the data has not one batch), RuntimeError (another process trains in this folder, or the
+    model has been trained already and there is no checkpoint to go back to) and OSError (the disk is full; the last whole
+    checkpoint stays).
     """
     folder = Path(trainer.args.output_dir)
     _check_settings(trainer.args)
     with run_lock(folder):
-        checkpoint = _starting_point(trainer, folder, resume)
+        checkpoint = last_whole_checkpoint(folder) if resume else None
+        if checkpoint is None:
+            _check_untrained(trainer)
+        run = run_description(trainer, goes_on=checkpoint is not None)
+        if checkpoint:
+            _check_same(checkpoint, run)
+            say(f"Going on from {checkpoint.name}, step {_step(checkpoint)} of {_state(checkpoint).max_steps}.")
+        else:
+            for old in [] if resume else _checkpoints(folder):
+                _remove(old)
+            say(f"No checkpoint yet in {folder}: starting at step 0.")
         if checkpoint and _step(checkpoint) >= _state(checkpoint).max_steps:
             _load_finished(trainer, checkpoint)
         else:
-            _train(trainer, folder, checkpoint)
+            _train(trainer, folder, checkpoint, run)
         _remove_all(folder)
 
 
@@ -69,7 +77,7 @@ def last_whole_checkpoint(folder: str | Path) -> Path | None:
         fault = checkpoint_fault(checkpoint)
         if fault is None:
             return checkpoint
-        print(f"{checkpoint.name} is skipped, it is not whole: {fault}.")
+        say(f"{checkpoint.name} is skipped, it is not whole: {fault}.")
     return None
 
 
@@ -77,10 +85,9 @@ def checkpoint_fault(checkpoint: str | Path) -> str | None:
     """What keeps a checkpoint from being whole, in words, or None."""
     checkpoint = Path(checkpoint)
     try:
-        files = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        begun = (checkpoint / UNFINISHED).exists()
-        return "the run was stopped while it was written" if begun else f"it has no {WHOLE}"
+        files = _marks(checkpoint)["files"]
+    except ValueError as fault:
+        return str(fault)
     for name, (size, digest) in files.items():
         path = checkpoint / name
         if not path.is_file():
@@ -90,25 +97,6 @@ def checkpoint_fault(checkpoint: str | Path) -> str | None:
         if _digest(path) != digest:
             return f"the contents of {name} have changed"
     return None
-
-
-def run_description(trainer) -> dict:
-    """What makes two runs the same one: trainer, model, data and every setting that changes what is learned."""
-    data, weights = trainer.train_dataset, list(trainer.model.parameters())
-    rows = len(data) if hasattr(data, "__len__") else None
-    ends = repr([data[0], data[rows - 1]]) if rows else ""
-    settings = {k: v for k, v in trainer.args.to_dict().items() if not k.startswith(NOT_OF_THE_RUN)}
-    description = {
-        "trainer": type(trainer).__name__,
-        "model": Path(trainer.model.config.name_or_path).name,
-        "weights": sum(weight.numel() for weight in weights),
-        "trained weights": sum(weight.numel() for weight in weights if weight.requires_grad),
-        "rows of data": rows,
-        "first and last row": hashlib.sha256(ends.encode()).hexdigest()[:12],
-        "reward functions": getattr(trainer, "reward_func_names", None),
-        **settings,
-    }
-    return json.loads(json.dumps(description, default=str))
 
 
 class Checkpoints(TrainerCallback):
@@ -135,14 +123,18 @@ class Checkpoints(TrainerCallback):
             control.should_training_stop |= self.interrupts.stopping
             _begin_checkpoint(self.folder / f"checkpoint-{state.global_step}")
 
+    def on_log(self, args, state, control, **kwargs):
+        """Leaves numbers and words in the log: an array that another callback logged could not be written."""
+        state.log_history[-1:] = plain(state.log_history[-1:])
+
     def on_save(self, args, state, control, **kwargs):
         _mark_whole(self.folder / f"checkpoint-{state.global_step}", self.description)
         _remove_old(self.folder, state.global_step)
 
 
-def _train(trainer, folder: Path, checkpoint: Path | None) -> None:
+def _train(trainer, folder: Path, checkpoint: Path | None, run: dict) -> None:
     interrupts = Interrupts()
-    marks = Checkpoints(folder, run_description(trainer), interrupts, _steps_between(trainer))
+    marks = Checkpoints(folder, run, interrupts, _steps_between(trainer))
     forget_unfinished_step(trainer)
     if trainer.state.global_step == 0:
         forget_accelerate(trainer.model)
@@ -174,31 +166,25 @@ def _check_settings(args) -> None:
         raise ValueError("No checkpoints to go on from would be written: add **checkpoint_settings(50) to the config.")
 
 
-def _starting_point(trainer, folder: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from, None for step 0; prints which, and refuses one of another run."""
-    checkpoint = last_whole_checkpoint(folder) if resume else None
-    if checkpoint is None:
-        steps = max(trainer.state.global_step, getattr(trainer.model, "trained_steps", 0))
-        if steps > 0:
-            raise RuntimeError(
-                f"This model has been trained for {steps} steps already, so step 0 would not be that of the model you "
-                "loaded: run the cells that load the model and make the trainer again. (To train it further on purpose: "
-                "trainer.train().)"
-            )
-        for old in [] if resume else _checkpoints(folder):
-            _remove(old)
-        print(f"No checkpoint yet in {folder}: starting at step 0.")
-        return None
-    there = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["run"]
-    here = run_description(trainer)
-    others = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in here if there.get(key) != here.get(key)]
+def _check_untrained(trainer) -> None:
+    steps = max(trainer.state.global_step, getattr(trainer.model, "trained_steps", 0))
+    if steps > 0:
+        raise RuntimeError(
+            f"This model has been trained for {steps} steps already, so step 0 would not be that of the model you "
+            "loaded: run the cells that load the model and make the trainer again. (To train it further on purpose: "
+            "trainer.train().)"
+        )
+
+
+def _check_same(checkpoint: Path, run: dict) -> None:
+    """Raise ValueError, with all that differs, where the checkpoint is not of this run."""
+    others = differences(_marks(checkpoint)["run"], run)
     if others:
         raise ValueError(
-            f"{checkpoint} is of another run ({'; '.join(others)}). Set these as they were, give this run another "
-            "output_dir, or remove the old checkpoints and start anew: resume_training(trainer, resume=False)."
+            f"{checkpoint} is of another run ({'; '.join(others)}). Set these as they were (for other weights: load the "
+            "model that the run began with, and make the trainer again), give this run another output_dir, or remove the "
+            "old checkpoints and start anew: resume_training(trainer, resume=False)."
         )
-    print(f"Going on from {checkpoint.name}, step {_step(checkpoint)} of {_state(checkpoint).max_steps}.")
-    return checkpoint
 
 
 def _load_finished(trainer, checkpoint: Path) -> None:
@@ -209,7 +195,7 @@ def _load_finished(trainer, checkpoint: Path) -> None:
     handler = trainer.callback_handler
     handler.on_train_begin(trainer.args, trainer.state, trainer.control)  # for the progress line and its table
     handler.on_train_end(trainer.args, trainer.state, trainer.control)
-    print("The run had reached its end when it was stopped: its model is loaded.")
+    say("The run had reached its end when it was stopped: its model is loaded.")
 
 
 def _stopped_within_a_step(trainer, folder: Path) -> str:
@@ -232,8 +218,9 @@ def _steps_between(trainer) -> int:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The checkpoint folders of a run, in the order of their steps."""
-    return sorted((p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)), key=_step)
+    """The checkpoint folders of a run, in the order of their steps; files and links of such a name are none."""
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), key=_step)
 
 
 def _step(checkpoint: Path) -> int:
@@ -241,14 +228,38 @@ def _step(checkpoint: Path) -> int:
 
 
 def _state(checkpoint: Path) -> TrainerState:
-    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return TrainerState.load_from_json(str(checkpoint / STATE))
+
+
+def _is_ours(checkpoint: Path) -> bool:
+    """Whether it was written, or begun, by `resume_training`: those of a plain `trainer.train()` are not touched."""
+    return any(os.path.lexists(checkpoint / name) for name in (WHOLE, UNFINISHED))
 
 
 def _begin_checkpoint(checkpoint: Path) -> None:
-    if checkpoint.exists():
+    if checkpoint.is_dir() and not checkpoint.is_symlink():
         _remove(checkpoint)
+    elif os.path.lexists(checkpoint):  # somebody's own file: it must make room, but is not ours to remove
+        stray = free_name(checkpoint.with_name(f"stray-{checkpoint.name}"))
+        os.replace(checkpoint, stray)
+        say(f"{checkpoint.name} in {checkpoint.parent} is no folder: it is called {stray.name} now.")
     checkpoint.mkdir(parents=True)
     (checkpoint / UNFINISHED).touch()
+
+
+def _marks(checkpoint: Path) -> dict:
+    """What `whole.json` says: the run's description and {file: (bytes, digest)}. ValueError, in words, if it does not."""
+    try:
+        marks = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+        files = {str(name): (int(size), str(digest)) for name, (size, digest) in marks["files"].items()}
+        if STATE not in files:
+            raise KeyError(STATE)
+        return {"run": dict(marks["run"]), "files": files}
+    except OSError:
+        begun = (checkpoint / UNFINISHED).exists()
+        raise ValueError("the run was stopped while it was written" if begun else f"it has no {WHOLE}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise ValueError(f"its {WHOLE} is not as it was written") from None
 
 
 def _mark_whole(checkpoint: Path, description: dict) -> None:
@@ -267,32 +278,30 @@ def _digest(path: Path) -> str:
 
 def _remove_old(folder: Path, step: int) -> None:
     """Leaves the last KEEP marked checkpoints up to `step`; those of a plain `trainer.train()` are not touched."""
-    marked = [p for p in _checkpoints(folder) if (p / WHOLE).exists() and _step(p) <= step]
-    spoiled = [p for p in _checkpoints(folder) if p not in marked and {WHOLE, UNFINISHED} & set(os.listdir(p))]
-    for checkpoint in marked[:-KEEP] + spoiled:
+    ours = [path for path in _checkpoints(folder) if _is_ours(path)]
+    marked = [path for path in ours if (path / WHOLE).exists() and _step(path) <= step]
+    for checkpoint in marked[:-KEEP] + [path for path in ours if path not in marked]:
         _remove(checkpoint)
     _remove_leftovers(folder)
 
 
 def _remove_all(folder: Path) -> None:
     """Removes the marked checkpoints, the last one last: after a kill in between, it still says that the run is over."""
-    for checkpoint in _checkpoints(folder):
-        if {WHOLE, UNFINISHED} & set(os.listdir(checkpoint)):
-            _remove(checkpoint)
+    for checkpoint in filter(_is_ours, _checkpoints(folder)):
+        _remove(checkpoint)
     _remove_leftovers(folder)
 
 
 def _remove_leftovers(folder: Path) -> None:
     for leftover in folder.glob("removed-checkpoint-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove(leftover)
 
 
 def _remove(checkpoint: Path) -> None:
     """Moves it out of the way first, so that a kill leaves no checkpoint that lacks some of its files."""
-    removed = checkpoint.with_name(f"removed-{checkpoint.name}")
-    shutil.rmtree(removed, ignore_errors=True)
+    removed = free_name(checkpoint.with_name(f"removed-{checkpoint.name}"))
     os.replace(checkpoint, removed)
-    shutil.rmtree(removed, ignore_errors=True)
+    remove(removed)
 
 
 def _full_disk_words(trainer, folder: Path) -> str:
