@@ -4,10 +4,12 @@ Left out on purpose: several processes, and repair: nothing is changed, a mistak
 """
 
 import math
-import sys
+from collections.abc import Mapping
 
 import torch
 from transformers import TrainerCallback
+
+from helper.machine.terminal import on_terminal, say
 
 PATIENCE = 3  # logged steps in a row: one or two such steps come by chance
 CUT_OFF = 0.5  # share of completions at the length limit: from here on most of them never reach their answer
@@ -58,12 +60,13 @@ class TrainingAlarms(TrainerCallback):
             self._say("no_step", state.global_step, "no step was made: the data set has too few rows for one batch.")
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" not in (logs or {}):  # an evaluation's, or the summary at the end
+        loss = number(logs.get("loss")) if isinstance(logs, Mapping) else None
+        if loss is None:  # an evaluation's, the summary at the end, or somebody's own
             return
-        values = {key: math.nan if value is None else float(value) for key, value in logs.items()}  # None: nan throughout
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(_not_finite("loss", values["loss"], state.global_step))
-        self._log.append(values)
+        if not math.isfinite(loss):
+            raise FloatingPointError(_not_finite("loss", loss, state.global_step))
+        values = {key: math.nan if value is None else number(value) for key, value in logs.items()}  # None: nan throughout
+        self._log.append({key: value for key, value in values.items() if value is not None})
         for alarm in ALARMS:
             words = alarm(self._log, args) if alarm.__name__ not in self.given else None
             if words:
@@ -71,8 +74,16 @@ class TrainingAlarms(TrainerCallback):
 
     def _say(self, alarm: str, step: int, words: str) -> None:
         self.given[alarm] = words
-        start = "\r" if sys.stdout.isatty() else ""  # over the progress line
-        print(f"{start}Alarm at step {step}: {words}", flush=True)
+        start = "\r" if on_terminal() else ""  # over the progress line
+        say(f"{start}Alarm at step {step}: {words}")
+
+
+def number(value) -> float | None:
+    """What was logged, as a number; None for what is none: a callback may log anything."""
+    try:
+        return None if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # None, a huge whole number, a tensor of several
+        return None
 
 
 def no_spread(log: list[dict], args) -> str | None:
@@ -80,8 +91,8 @@ def no_spread(log: list[dict], args) -> str | None:
     if not last or min(last) < 1:
         return None
     return (
-        f"for {PATIENCE} logged steps every group had equal rewards (mean {log[-1]['reward']:.2f}): nothing is "
-        "learned. At the lowest reward: easier prompts, or an SFT model that sometimes gets there. At the highest: "
+        f"for {PATIENCE} logged steps every group had equal rewards (mean {log[-1].get('reward', math.nan):.2f}): nothing "
+        "is learned. At the lowest reward: easier prompts, or an SFT model that sometimes gets there. At the highest: "
         "harder prompts. In between: does the reward read the completion at all?"
     )
 
@@ -95,7 +106,7 @@ def reward_not_finite(log: list[dict], args) -> str | None:
 
 def entropy_collapsed(log: list[dict], args) -> str | None:
     last = _last(log, "entropy") if "reward" in log[-1] else None
-    if not last or max(last) >= COLLAPSED * log[0].get("entropy", 0.0):
+    if not last or not max(last) < COLLAPSED * log[0].get("entropy", 0.0):  # nan: no
         return None
     return (
         f"the entropy has collapsed to {last[-1]:.4f} nats a token: the samples of a group are nearly all alike. "
@@ -104,11 +115,11 @@ def entropy_collapsed(log: list[dict], args) -> str | None:
 
 
 def completions_cut_off(log: list[dict], args) -> str | None:
-    last = _last(log, "completions/clipped_ratio")
+    last, longest = _last(log, "completions/clipped_ratio"), getattr(args, "max_completion_length", None)
     if not last or min(last) <= CUT_OFF:
         return None
     return (
-        f"{last[-1]:.0%} of the completions are cut off at max_completion_length={args.max_completion_length}, before "
+        f"{last[-1]:.0%} of the completions are cut off at max_completion_length={longest}, before "
         "their answer. Raise it; if they never end, the model has not learned its end token (check_trained_end)."
     )
 
@@ -141,7 +152,7 @@ def chosen_unlearned(log: list[dict], args) -> str | None:
         return None
     lost = -_mean(rewards) / args.beta
     before = _mean(logps) + lost
-    if lost < max(UNLEARNED_NATS, UNLEARNED_SHARE * abs(before)):
+    if not lost >= max(UNLEARNED_NATS, UNLEARNED_SHARE * abs(before)):
         return None
     return (
         f"the chosen answers lose probability too: log-probability {_mean(logps):.0f}, {before:.0f} under the first "
@@ -174,9 +185,9 @@ def _not_finite(what: str, value: float, step: int) -> str:
 
 
 def _last(log: list[dict], key: str) -> list[float] | None:
-    """The last PATIENCE values of `key`, None when it was not logged so often in a row."""
-    values = [row.get(key) for row in log[-PATIENCE:]]
-    return values if len(values) == PATIENCE and None not in values else None
+    """The last PATIENCE values of `key`, None when it was not logged so often in a row, or not as a finite number."""
+    values = [row.get(key, math.nan) for row in log[-PATIENCE:]]
+    return values if len(values) == PATIENCE and all(map(math.isfinite, values)) else None
 
 
 def _mean(values: list[float]) -> float:

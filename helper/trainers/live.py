@@ -7,8 +7,10 @@ Left out on purpose: experiment trackers, and charts outside a notebook, where i
 """
 
 import gc
-import sys
+import math
 import time
+from collections.abc import Mapping
+from contextlib import contextmanager
 from html import escape
 
 import pandas as pd
@@ -17,6 +19,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from helper.figures.figure import image_html, in_notebook
 from helper.figures.training import charts_of, method, only_numbers, plot_progress
+from helper.machine.terminal import on_terminal, say
 from helper.machine.threads import Pace
 from helper.trainers import alarms
 
@@ -26,6 +29,7 @@ SHOWN = {
 }  # fmt: skip
 DRAW_EVERY = 2.0  # seconds, at least
 DRAW_SHARE = 0.03  # of the training time, at most
+LARGEST = 1e30  # what is larger is left out of the charts: means of such numbers overflow
 
 
 class LiveLog(TrainerCallback):
@@ -33,7 +37,7 @@ class LiveLog(TrainerCallback):
     notebook, charts.
 
     Use `live = watch(trainer)`, or pass it in `callbacks=[...]` and remove the trainer's own progress
-    callbacks.
+    callbacks. Whatever is logged, and wherever it is shown: this stops no training. What cannot be shown is said once.
     """
 
     def __init__(self, seconds_between: float = 0.5, charts: bool = True):
@@ -51,16 +55,16 @@ class LiveLog(TrainerCallback):
         self._pace.start()
         self._logs = {}
         for row in state.log_history:  # of the steps before an interruption
-            self._collect(row["step"], {key: value for key, value in row.items() if key != "step"})
+            self._collect(row.get("step", 0), row)
         self._start, self._shown_at, self._handle = time.perf_counter(), -1e9, None
-        self._first_step = state.global_step
+        self._first_step, self._given_up = state.global_step, set()
         self._picture, self._alt, self._drawn_at, self.seconds_drawing, self._last_cost = "", "", 0.0, 0.0, 0.0
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        self._collect(state.global_step, logs or {})
+        self._collect(state.global_step, logs if isinstance(logs, Mapping) else {})
 
     def _collect(self, step: int, logs: dict) -> None:
-        numbers = {key: value for key, value in logs.items() if not key.startswith("train_")}
+        numbers = {str(key): value for key, value in logs.items() if key != "step" and not str(key).startswith("train_")}
         self._logs.setdefault(step, {}).update(numbers)
 
     def on_substep_end(self, args, state, control, **kwargs):
@@ -71,15 +75,30 @@ class LiveLog(TrainerCallback):
         self.seconds = time.perf_counter() - self._start
         if self.seconds - self._shown_at >= self.seconds_between:
             self._shown_at = self.seconds
-            if self._drawing_is_due():
-                self._draw(args, state.max_steps)
-            self._show(self.line(state.global_step, state.max_steps))
+            self._update(args, state, draw=self._drawing_is_due())
 
     def on_train_end(self, args, state, control, **kwargs):
-        if self._draws():
-            self._draw(args, state.max_steps)
         self.seconds = time.perf_counter() - self._start
-        self._show(self.line(state.global_step, state.max_steps), last=True)
+        self._update(args, state, draw=self._draws(), last=True)
+
+    def _update(self, args, state, draw: bool, last: bool = False) -> None:
+        if draw:
+            with self._only_shown("charts"):
+                self._draw(args, state.max_steps)
+        if last:
+            self.seconds = time.perf_counter() - self._start
+        if "line" not in self._given_up:
+            with self._only_shown("line"):
+                self._show(self.line(state.global_step, state.max_steps), last)
+
+    @contextmanager
+    def _only_shown(self, what: str):
+        """Whatever fails in the block, the training goes on: a line says so, and no more of it is shown in this run."""
+        try:
+            yield
+        except Exception as error:
+            self._given_up.add(what)
+            say(f"The {what} can be shown no more ({type(error).__name__}: {error}). The training goes on.")
 
     def line(self, step: int, steps: int) -> str:
         """For example "step 40/120 · 0:31, 1:02 left · loss 0.812 · reward 0.44"."""
@@ -92,11 +111,12 @@ class LiveLog(TrainerCallback):
         latest = {}
         for logged in sorted(self._logs):
             latest.update(self._logs[logged])
-        parts += [f"{SHOWN[key]} {float(latest[key]):.3f}" for key in SHOWN if key in latest]
+        numbers = {key: alarms.number(latest.get(key)) for key in SHOWN}
+        parts += [f"{SHOWN[key]} {_short(value)}" for key, value in numbers.items() if value is not None]
         return " · ".join(parts + [words for words in (self._pace.words(),) if words])
 
     def _draws(self) -> bool:
-        return self.charts and in_notebook() and bool(self._logs)
+        return self.charts and "charts" not in self._given_up and in_notebook() and bool(self._logs)
 
     def _drawing_is_due(self) -> bool:
         """Whether there is something new and time for it: for this picture, and for the last one at the end."""
@@ -106,7 +126,9 @@ class LiveLog(TrainerCallback):
 
     def _draw(self, args, steps: int) -> None:
         start = time.perf_counter()
-        log = only_numbers(self.table())
+        table = self.table()
+        log = only_numbers(table.map(alarms.number))
+        log = log.where(log.abs() <= LARGEST).assign(step=table["step"])
         charts = charts_of(log)
         if charts:
             figure = plot_progress(log, charts, alarm_levels(log, args), steps, alarms.RUNNING)
@@ -117,8 +139,8 @@ class LiveLog(TrainerCallback):
 
     def _show(self, line: str, last: bool = False) -> None:
         if not in_notebook():
-            if last or sys.stdout.isatty():
-                print("\r" + line.ljust(100), end="\n" if last else "", flush=True)
+            if last or on_terminal():
+                say("\r" + line.ljust(100), end="\n" if last else "")
             return
         data = {"text/plain": line}
         if self._picture:
@@ -184,3 +206,8 @@ def _unlearned_below(log: pd.DataFrame, beta: float) -> pd.Series:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _short(value: float) -> str:
+    """Three digits behind the point, and no more than twelve signs of a number that has run away."""
+    return f"{value:.3f}" if abs(value) < 1e6 or not math.isfinite(value) else f"{value:.3e}"
