@@ -63,6 +63,68 @@ def test_log_probabilities_and_gradients_are_trls(temperature, tile_bytes, kept_
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def gradients(use, temperature, tile_bytes, kept_bytes, monkeypatch):
+    """Of a loss that `use` makes of log-probabilities and entropies: by LogProbs, and by autograd on the formulas."""
+    monkeypatch.setattr(log_probs, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(log_probs, "KEPT_BYTES", kept_bytes)
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(37, 16), torch.randn(101, 16), torch.randint(0, 101, (37,))
+    found = []
+    for ours in (True, False):  # the formulas in double precision
+        dtype = torch.float32 if ours else torch.float64
+        inputs = [tensor.to(dtype, copy=True).requires_grad_() for tensor in (hidden, weight)]
+        if ours:
+            chosen, entropy, _ = LogProbs.apply(*inputs, targets, temperature, True)
+        else:
+            logs = torch.log_softmax(inputs[0] @ inputs[1].T / temperature, -1)
+            chosen, entropy = logs.gather(1, targets[:, None])[:, 0], -(logs.exp() * logs).sum(-1)
+        loss = use(chosen, entropy)
+        found.append([loss, *torch.autograd.grad(loss, inputs)])
+    return found
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("tile_bytes", [2**25, 4 * 101 * 5])
+@pytest.mark.parametrize("kept_bytes", [2**28, 4 * 101 * 12])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda chosen, entropy: -(chosen * torch.arange(37)).sum() - 0.01 * entropy.sum(),  # an entropy bonus
+        lambda chosen, entropy: (entropy * torch.arange(37)).sum(),  # of the entropy alone
+        lambda chosen, entropy: (chosen * entropy).sum() + entropy[3] ** 2,
+        lambda chosen, entropy: chosen.sum() + 0 * entropy.sum(),
+        lambda chosen, entropy: (chosen * entropy.detach()).sum(),
+    ],
+)
+def test_an_entropy_bonus_has_its_gradient(use, temperature, tile_bytes, kept_bytes, monkeypatch):
+    ours, formulas = gradients(use, temperature, tile_bytes, kept_bytes, monkeypatch)
+    for a, b in zip(ours, formulas, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
+    assert ours[1].abs().sum() > 0
+
+
+def test_an_entropy_bonus_trains_as_with_the_library():
+    def slope(function):
+        torch.manual_seed(0)
+        hidden, weight = torch.randn(9, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
+        wanted = ("log_probs", "entropy", "is_top1")
+        chosen, entropy, *_ = function(hidden, weight, None, torch.arange(9), 0.9, 32768, None, 1.0, wanted)
+        (-chosen.mean() - 0.1 * entropy.mean()).backward()
+        return hidden.grad, weight.grad
+
+    theirs = slope(utils._ChunkedLogProbFunction.apply)
+    with quick_log_probs():
+        ours = slope(utils._ChunkedLogProbFunction.apply)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_where_no_entropy_was_asked_for_it_has_no_gradient():
+    hidden, weight = torch.randn(5, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    chosen, entropy, best = LogProbs.apply(hidden, weight, torch.arange(5), 1.0, False)
+    assert chosen.requires_grad and not entropy.requires_grad and not best.requires_grad
+
+
 def test_the_way_back_can_be_gone_twice_and_a_frozen_matrix_gets_no_gradient():
     torch.manual_seed(0)
     hidden, weight = torch.randn(5, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)

@@ -73,13 +73,14 @@ def _patched(patch) -> Iterator[None]:
 class LogProbs(torch.autograd.Function):
     """log p(target) of each token, from hidden states and the vocabulary's matrix.
 
-    hidden (N, H), weight (V, H), targets (N,) -> log-probabilities (N,) in nats, entropies (N,) in nats (logged, no
-    gradient through them), whether the target is the likeliest word (N,).
+    hidden (N, H), weight (V, H), targets (N,) -> log-probabilities (N,) in nats, entropies (N,) in nats, whether the
+    target is the likeliest word (N,).
 
-    With z = hidden @ weight.T / temperature and p = softmax(z), d log p_target / d z_j = 1[j = target] - p_j. Matrices
-    are multiplied in autocast's precision where autocast is on, as in every other layer; softmax and sums are float32, a
-    tile of tokens at a time. For the way back the products z are kept as they are (in bf16 N x V x 2 bytes) up to
-    KEPT_BYTES; beyond that they are computed again, a block of tokens at a time.
+    With z = hidden @ weight.T / temperature, p = softmax(z) and H the entropy, d log p_target / d z_j = 1[j = target] - p_j
+    and d H / d z_j = -p_j (log p_j + H); the second is computed only where the loss reads H. Matrices are multiplied in
+    autocast's precision where autocast is on, as in every other layer; softmax and sums are float32, a tile of tokens at a
+    time. For the way back the products z are kept as they are (in bf16 N x V x 2 bytes) up to KEPT_BYTES; beyond that they
+    are computed again, a block of tokens at a time.
     """
 
     @staticmethod
@@ -104,26 +105,31 @@ class LogProbs(torch.autograd.Function):
                     entropy[at] = total[at] - p.mul_(z).sum(-1) / sums
                 else:
                     total[at] = top + z.sub_(top[:, None]).exp_().sum(-1).log()
-        ctx.save_for_backward(hidden, weight, targets, total)
+        ctx.save_for_backward(hidden, weight, targets, total, entropy)
         ctx.dtype, ctx.temperature, ctx.blocks = dtype, temperature, blocks
         ctx.products = products if len(blocks) == 1 and any(ctx.needs_input_grad) else None
-        ctx.mark_non_differentiable(entropy, best)
+        ctx.mark_non_differentiable(*((best,) if with_entropy else (entropy, best)))
+        ctx.set_materialize_grads(False)  # None for what the loss does not read: mostly the entropy, which is only logged
         return chosen - total, entropy, best
 
     @staticmethod
-    def backward(ctx, grad, *_):
-        hidden, weight, targets, total = ctx.saved_tensors
+    def backward(ctx, grad, grad_entropy, _):
+        hidden, weight, targets, total, entropy = ctx.saved_tensors
         matrix, states = weight.to(ctx.dtype), hidden.to(ctx.dtype)
         to_hidden = torch.empty(hidden.shape, dtype=ctx.dtype)
         to_weight = None
-        scale = grad.float() / ctx.temperature
+        scale = (torch.zeros_like(total) if grad is None else grad.float()) / ctx.temperature
+        bonus = None if grad_entropy is None else grad_entropy.float() / ctx.temperature
         kept, ctx.products = ctx.products, None  # written over below: a second way back computes them again
         for block in ctx.blocks:
             slopes = torch.mm(states[block], matrix.t()) if kept is None else kept
             for part in _parts(len(slopes), len(weight) * 4, TILE_BYTES):
                 at = slice(block.start + part.start, block.start + part.stop)
-                p = _scaled(slopes[part], ctx.temperature).sub_(total[at, None]).exp_()
-                slopes[part] = p.mul_(-scale[at, None]).scatter_add_(1, targets[at, None], scale[at, None])
+                log_p = _scaled(slopes[part], ctx.temperature).sub_(total[at, None])
+                factor = -scale[at, None]
+                if bonus is not None:
+                    factor = factor - bonus[at, None] * (log_p + entropy[at, None])
+                slopes[part] = log_p.exp_().mul_(factor).scatter_add_(1, targets[at, None], scale[at, None])
             torch.mm(slopes, matrix, out=to_hidden[block])
             if ctx.needs_input_grad[1]:
                 # Each block's product is rounded to ctx.dtype and added in float32, as a step's small batches are.
