@@ -1,16 +1,19 @@
-"""What the tests themselves keep to: none asserts how long something took by the clock on the wall.
+"""What the tests themselves keep to: none asserts seconds of the clock on the wall, and two processes share them.
 
-A busy machine would make it fail. Tests count calls and steps, or compare the processor time of two jobs of this
+A busy machine would make such a test fail. Tests count calls and steps, or compare the processor time of two jobs of this
 process. Left out on purpose: time-outs that only stop a hang, and clocks that a test reads and does not assert on.
 """
 
 import ast
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from conftest import pytest_cmdline_main
 
 CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time_ns", "timeit"}
-DOTTED = {"time.time", "datetime.now", "datetime.utcnow"}  # their last names alone say little
+DOTTED = {("time", "time"), ("datetime", "now"), ("datetime", "utcnow")}  # the last names alone say little
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -22,7 +25,8 @@ def last_name(node):
 def reads_clock(node, late):
     """Whether an expression reads a clock, or one of the names in `late` that hold what a clock gave."""
     for part in ast.walk(node):
-        if last_name(part) in CLOCKS or ast.unparse(part) in DOTTED or (isinstance(part, ast.Name) and part.id in late):
+        dotted = isinstance(part, ast.Attribute) and (last_name(part.value), part.attr) in DOTTED
+        if dotted or last_name(part) in CLOCKS or (isinstance(part, ast.Name) and part.id in late):
             return True
     return False
 
@@ -100,3 +104,31 @@ def test_no_test_asserts_seconds():
     files = sorted(Path(__file__).parent.rglob("*.py"))
     found = {path.name: lines for path in files if (lines := clocked(path.read_text(encoding="utf-8")))}
     assert len(files) > 40 and found == {}
+
+
+PLAIN = {"numprocesses": None, "dist": "no", "usepdb": False, "capture": "fd", "collectonly": False, "nbmake": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "cores", "processes"),
+    [
+        (["tests"], {}, 2, 2), (["tests/exercises"], {}, 8, 2), ([__file__, "tests"], {}, 2, 2), (["tests"], {}, 1, None),
+        ([__file__], {}, 2, None), ([__file__ + "::test"], {}, 2, None), (["notebooks"], {"nbmake": True}, 2, None),
+        (["tests"], {"numprocesses": 0}, 2, 0), (["tests"], {"numprocesses": 3}, 2, 3),
+        (["tests"], {"usepdb": True}, 2, None), (["tests"], {"capture": "no"}, 2, None),
+        (["tests"], {"collectonly": True}, 2, None),
+    ],
+)  # fmt: skip
+def test_two_processes_where_they_help(arguments, options, cores, processes, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    chosen = SimpleNamespace(**PLAIN | options)
+    config = SimpleNamespace(args=arguments, option=chosen, getoption=lambda name, default: getattr(chosen, name, default))
+    pytest_cmdline_main(config)
+    assert chosen.numprocesses == processes and (chosen.dist == "worksteal") == (processes == 2)
+
+
+def test_without_the_plugin_there_is_one_process():
+    config = SimpleNamespace(args=["tests"], option=SimpleNamespace(usepdb=False, capture="fd", collectonly=False))
+    config.getoption = lambda name, default: getattr(config.option, name, default)
+    pytest_cmdline_main(config)
+    assert not hasattr(config.option, "numprocesses")
