@@ -82,6 +82,7 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: StandInHub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body of each small answer waits 40 ms for a word about its headers
 
     def log_message(self, *_) -> None:
         pass
