@@ -2,14 +2,16 @@
 
 `grade(row, answer)` looks at `row["grader"]`. Every grader rejects an empty answer, an echo of the question, talk
 without content, and true statements about something else; `tests/test_graders.py` holds them to it.
+What a model only thought is no answer, and a row whose expected answer is missing is an error, never a wrong answer.
 Left out on purpose: judging by a model. A rule that can be read is worth more here than one that is lenient.
 """
 
 from __future__ import annotations
 
 import re
+from numbers import Integral
 
-from helper.answers import answers_match, extract_boxed
+from helper.answers import answers_match, expected_answer, extract_boxed, without_thoughts
 
 # Where a sentence that a base model completes is over, or turns to another concept.
 CLAUSE_ENDS = ["\n", ".", ", but", ", while", ", whereas"]
@@ -195,12 +197,54 @@ def is_boxed_answer(answer: str, value: str) -> bool:
     return boxed is not None and answers_match(boxed, value)
 
 
+NEEDED = {  # what each grader reads of a row, and of what kind it has to be
+    "fact": {"subject": str, "accept": list},
+    "compare": {"subjects": list, "accept": list},
+    "list": {"items": list, "number": Integral, "category": str},
+    "calculation": {"expression": str, "value": Integral},
+    "exact": {"accept": list},
+    "refusal": {},
+    "identity": {"name": str},
+    "boxed": {"value": object},
+}
+
+
+def check_row(row: dict) -> None:
+    """Raise ValueError, naming the row, where it has no known grader or lacks what its grader reads.
+
+    A missing answer (None, nan) must not be graded as "never right", and a text where a list is meant would accept each of
+    its letters.
+    """
+    kind, name = row.get("grader"), f"row {row.get('id', row)!r:.200}"
+    if kind not in NEEDED:
+        raise ValueError(f"{name} has no known grader: {kind!r}")
+    for field, wanted in NEEDED[kind].items():
+        value = row.get(field)
+        if value is None or value == "":
+            raise ValueError(f"{name}: its grader {kind!r} reads the field {field!r}, and that is missing")
+        if not (_is_list_of_texts(value) if wanted is list else isinstance(value, wanted)):
+            words = "a list of texts" if wanted is list else "a whole number" if wanted is Integral else "a text"
+            raise ValueError(f"{name}: the field {field!r} is {value!r:.80}, and {words} is wanted")
+    if kind == "boxed":
+        try:
+            expected_answer(row["value"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}, field 'value': {error}") from None
+
+
+def _is_list_of_texts(value) -> bool:
+    """Whether it is a list of texts, or of lists of texts, and not empty; an array will do for a list."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(x, str) or _is_list_of_texts(x) for x in value)
+
+
 def grade(row: dict, answer: str) -> bool:
     """Whether `answer` is right for `row`.
 
-    Raises ValueError for a row without a known grader, naming the row.
+    Raises ValueError for a row without a known grader or without an expected answer, naming the row.
     """
-    kind = row.get("grader")
+    check_row(row)
+    kind, answer = row["grader"], without_thoughts(answer).strip()
     if kind == "fact":
         return states_fact(answer, row["subject"], row["accept"])
     if kind == "compare":
@@ -215,6 +259,4 @@ def grade(row: dict, answer: str) -> bool:
         return is_refusal(answer)
     if kind == "identity":
         return says_name(answer, row["name"], row.get("kind", ""))
-    if kind == "boxed":
-        return is_boxed_answer(answer, row["value"])
-    raise ValueError(f"row {row.get('id', row)!r} has no known grader: {kind!r}")
+    return is_boxed_answer(answer, expected_answer(row["value"]))

@@ -1,20 +1,74 @@
 r"""Reward functions, in the signature of TRL's GRPO trainer: one float for each completion, in order.
 
-`completions`: a list of texts, or of message lists whose last message is the model's. Other columns of the
-data set arrive by name (`ground_truth`: the expected answers, as texts), and `**kwargs` takes what is not
-used. Left out on purpose: rewards that need a model (lesson 06), and any state: a reward depends on its
-arguments only.
+`completions`: a list of texts, or of message lists. The model's last message counts, without what it only thought; what a
+tool said is no answer. Other columns of the data set arrive by name (`ground_truth`: the expected answers, as texts or
+numbers), and `**kwargs` takes what is not used. An expected answer that is none (None, nan, "") is an error that names
+its place, never a reward of 0.
+Left out on purpose: rewards that need a model (lesson 06), and any state: a reward depends on its arguments only.
 """
 
 import random
 import re
+from collections.abc import Sequence
 
-from helper.answers import MAX_TEXT, answers_match, as_number, extract_boxed, normalise
+from helper.answers import (
+    MAX_ANSWER,
+    MAX_TEXT,
+    answers_match,
+    as_number,
+    expected_answer,
+    extract_boxed,
+    normalise,
+    without_thoughts,
+)
+from helper.symbolic import saying_what_ran_out
 
 
 def completion_text(completion: str | list[dict]) -> str:
-    """The text of a completion in either of the trainer's forms; "" where a message has no content."""
-    return completion if isinstance(completion, str) else completion[-1]["content"] or ""
+    """The text of a completion in either of the trainer's forms: of messages, the last one that a tool did not write.
+
+    "" where it has no content (a call of a tool), and the texts of content that is a list of parts.
+    """
+    if isinstance(completion, str):
+        return completion
+    said = [message for message in completion if message.get("role", "assistant") == "assistant"]
+    content = said[-1].get("content") if said else None
+    if isinstance(content, list):
+        content = "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
+    return content or ""
+
+
+def said_text(completion: str | list[dict]) -> str:
+    """The text of a completion without thoughts (<think>...</think>)."""
+    return without_thoughts(completion_text(completion))
+
+
+def _texts(completions: list) -> list[str]:
+    """What each completion says."""
+    return [said_text(completion) for completion in _as_list("completions", completions)]
+
+
+def _texts_and_truths(completions: list, ground_truth: Sequence) -> list[tuple[str, str]]:
+    """What each completion says, and the answer expected of it.
+
+    Raises TypeError for a single text in the place of a list, ValueError for another number of answers and for an answer
+    that is missing, with its place.
+    """
+    texts, truths = _texts(completions), []
+    for place, truth in enumerate(_as_list("ground_truth", ground_truth)):
+        try:
+            truths.append(expected_answer(truth))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"ground_truth[{place}]: {error}") from None
+    if len(texts) != len(truths):
+        raise ValueError(f"there are {len(texts)} completions, and {len(truths)} entries in ground_truth")
+    return list(zip(texts, truths))
+
+
+def _as_list(name: str, values) -> list:
+    if isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
+        raise TypeError(f"{name} is a {type(values).__name__}: a list is wanted, with one entry a completion")
+    return list(values)
 
 
 def reward_func(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
@@ -23,10 +77,9 @@ def reward_func(completions: list, ground_truth: list[str], **kwargs) -> list[fl
     >>> reward_func([r"So \boxed{72}.", r"So \boxed{71}.", "So 72."], ["72", "72", "72"])
     [1.0, 0.0, 0.0]
     """
-    return [
-        float(answers_match(extract_boxed(completion_text(completion)), str(truth)))
-        for completion, truth in zip(completions, ground_truth, strict=True)
-    ]
+    pairs = _texts_and_truths(completions, ground_truth)
+    with saying_what_ran_out():
+        return [float(answers_match(extract_boxed(text), truth)) for text, truth in pairs]
 
 
 def boxed_format_reward(completions: list, **kwargs) -> list[float]:
@@ -35,7 +88,7 @@ def boxed_format_reward(completions: list, **kwargs) -> list[float]:
     >>> boxed_format_reward([r"\boxed{3}", "3", r"\boxed{}", r"\boxed{1} \boxed{2}"])
     [1.0, 0.0, 0.0, 0.0]
     """
-    texts = [completion_text(completion) for completion in completions]
+    texts = _texts(completions)
     return [float(text.count(r"\boxed") == 1 and bool(extract_boxed(text))) for text in texts]
 
 
@@ -49,8 +102,8 @@ def graded_reward(completions: list, ground_truth: list[str], **kwargs) -> list[
     """
     rewards = []
     for completion, right in zip(completions, reward_func(completions, ground_truth), strict=True):
-        boxed = extract_boxed(completion_text(completion))
-        a_number = boxed is not None and len(boxed) < 200 and as_number(normalise(boxed)) is not None
+        boxed = extract_boxed(said_text(completion))
+        a_number = boxed is not None and len(boxed) < MAX_ANSWER and as_number(boxed) is not None
         rewards.append(1.0 if right else 0.1 if a_number else 0.0)
     return rewards
 
@@ -64,10 +117,9 @@ def hackable_reward(completions: list, ground_truth: list[str], **kwargs) -> lis
     [1.0, 1.0, 0.0]
     """
     rewards = []
-    for completion, truth in zip(completions, ground_truth, strict=True):
-        text = completion_text(completion)[-2 * MAX_TEXT :]
-        numbers = set(re.findall(r"-?[0-9][0-9,]*+(?:\.[0-9]++)?", text))
-        expected = as_number(normalise(str(truth)))
+    for text, truth in _texts_and_truths(completions, ground_truth):
+        numbers = set(re.findall(r"-?[0-9][0-9,]*+(?:\.[0-9]++)?", text[-2 * MAX_TEXT :]))
+        expected = as_number(normalise(truth))
         found = expected is not None and any(as_number(number.rstrip(",")) == expected for number in numbers)
         rewards.append(float(found))
     return rewards
@@ -75,7 +127,7 @@ def hackable_reward(completions: list, ground_truth: list[str], **kwargs) -> lis
 
 def tagged_answer(text: str) -> str | None:
     """What stands between the last <answer> and the first </answer> behind it, stripped; None without both."""
-    before, tag, rest = text.rpartition("<answer>")
+    before, tag, rest = without_thoughts(text).rpartition("<answer>")
     inside, end, _ = rest.partition("</answer>")
     return inside.strip() if tag and end else None
 
@@ -87,9 +139,10 @@ def tagged_reward(completions: list, ground_truth: list[str], **kwargs) -> list[
     [2.0, 1.5, 0.0, 0.0]
     """
     rewards = []
-    for completion, truth in zip(completions, ground_truth, strict=True):
-        answer = tagged_answer(completion_text(completion))
-        rewards.append(2.0 if answer == str(truth) else 1.5 if answers_match(answer, str(truth)) else 0.0)
+    with saying_what_ran_out():
+        for text, truth in _texts_and_truths(completions, ground_truth):
+            answer = tagged_answer(text)
+            rewards.append(2.0 if answer == truth else 1.5 if answers_match(answer, truth) else 0.0)
     return rewards
 
 
@@ -102,7 +155,7 @@ def tag_format_reward(completions: list, **kwargs) -> list[float]:
     >>> tag_format_reward(["<reasoning>1 + 1 = 2</reasoning><answer>2</answer>", "<answer>2</answer>", "2"])
     [0.8, 0.4, 0.0]
     """
-    texts = [completion_text(completion) for completion in completions]
+    texts = _texts(completions)
     return [sum(text.count(tag) == 1 for tag in TAGS) / 5 for text in texts]
 
 

@@ -2,8 +2,10 @@ r"""Whether expressions are equal by algebra: "x + 1" and "1 + x", "\sqrt{12}" a
 
 The math-verify package does the algebra, and this file is the guard around it. Algebra can run for hours or take
 all the memory, and math-verify's own time limit works in the main thread only. So the algebra runs in a child
-process (this same file, as a script), started at the first question, with a limit on its memory, and killed when
-it overruns its time. Where math-verify is not installed, no two expressions are equal.
+process (this same file, as a script), started at the first question. The child answers each question in a fork of its own,
+with a limit on its memory and on its *processor time*: a busy machine makes it wait longer, and the verdict stays. What runs
+out ends with its fork; the child stays for the next question. `ran_out` counts such questions. Where math-verify is not
+installed, no two expressions are equal.
 Left out on purpose: reading an answer; `helper.answers` hands over whole, cleaned expressions only.
 """
 
@@ -19,46 +21,65 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 
-SECONDS = 1.0  # for one comparison, by the clock
-ORPHAN_SECONDS = 10  # after which a child ends by itself, should nobody be left to end it
-START_SECONDS = 60.0  # for the child's start: about a second, more on a busy machine
+SECONDS = 3.0  # of processor time, for one comparison; what people write takes 0.01 to 0.5, equations up to 1.5
+PATIENCE = 120.0  # seconds by the clock, after which a child that says nothing must be stuck: it is asked again
+START_SECONDS = 300.0  # by the clock, for the child's start: about a second, more on a busy machine
 MEMORY = 2**30  # bytes of address space; sympy at rest needs about 70 MB
 
 _lock = threading.Lock()
 _child: subprocess.Popen | None = None
 _starts_left = 3  # failed starts in a row before giving up
+_ran_out = 0
 
 
 def same_expressions(left: tuple[str, ...], right: tuple[str, ...], ordered: bool = True) -> bool:
     r"""Whether the LaTeX expressions are equal, one by one, or in any order with `ordered` False.
 
-    Never raises and never hangs: what takes too long, cannot be read or kills the child is not equal. A reply is
-    kept, so that the same question is not asked twice; that a question took too long is not, since the machine
-    may only have been busy.
+    Never raises and never hangs: what takes too much time or memory, or cannot be read, is not equal. A reply is kept, so
+    that the same question is not asked twice.
     """
+    global _ran_out
     if len(left) != len(right) or importlib.util.find_spec("math_verify") is None:
         return False
     try:
-        return _reply_to(json.dumps([left, right, ordered])) == "equal"
+        reply = _reply_to(json.dumps([left, right, ordered, SECONDS]))
     except TimeoutError:
-        return False
+        reply = "ran out" if _starts_left else "different"
+    if reply == "ran out":
+        with _lock:
+            _ran_out += 1
+    return reply == "equal"
+
+
+def ran_out() -> int:
+    """How many comparisons of this process were given up for lack of time or memory, and passed for "not equal"."""
+    return _ran_out
+
+
+@contextlib.contextmanager
+def saying_what_ran_out() -> Iterator[None]:
+    """Print at the end how many comparisons in the block were given up; nothing where none was."""
+    before = ran_out()
+    yield
+    late = ran_out() - before
+    if late:
+        what = "1 comparison" if late == 1 else f"{late} comparisons"
+        print(f"Note: {what} of answers needed over {SECONDS:g} s of algebra, or too much memory: counted as not equal.")
 
 
 @functools.lru_cache(maxsize=4096)
 def _reply_to(question: str) -> str:
-    """The child's reply, "equal" or "different"; raises TimeoutError without one (the cache keeps no errors)."""
+    """The child's reply: "equal", "different" or "ran out"; raises TimeoutError without one (the cache keeps no errors)."""
     global _child
     with _lock:
-        for _ in range(2):  # again when the child had died before the question
+        for _ in range(2):  # again when the child had died before the question, or in its sleep
             _child = _child or _start()
-            start = time.monotonic()
-            reply = _ask(_child, question, SECONDS) if _child else ""
-            if reply or time.monotonic() - start > SECONDS / 2:
-                break
-    if not reply:
-        raise TimeoutError
-    return reply
+            reply = _ask(_child, question, PATIENCE) if _child else ""
+            if reply:
+                return reply
+    raise TimeoutError
 
 
 def _start() -> subprocess.Popen | None:
@@ -68,9 +89,10 @@ def _start() -> subprocess.Popen | None:
         return None
     command = [sys.executable, "-P", __file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # the same order of terms each time: the same work
     with contextlib.suppress(OSError):
-        child = subprocess.Popen(command, encoding="ascii", **pipes)
-        if _ask(child, json.dumps([["x+1"], ["1+x"], True]), START_SECONDS) == "equal":
+        child = subprocess.Popen(command, encoding="ascii", env=environment, **pipes)
+        if _ask(child, json.dumps([["x+1"], ["1+x"], True, SECONDS]), START_SECONDS) == "equal":
             _starts_left = 3
             return child
         _end(child)
@@ -81,7 +103,7 @@ def _start() -> subprocess.Popen | None:
 
 
 def _ask(child: subprocess.Popen, question: str, seconds: float) -> str:
-    """The child's reply, "equal" or "different"; "", and no child any more, when it gives none in time."""
+    """The child's reply; "", and no child any more, when it has died or says nothing."""
     reply = ""
     alarm = threading.Timer(seconds, child.kill)
     alarm.daemon = True
@@ -162,24 +184,56 @@ def _all_equal(left: list[str], right: list[str], ordered: bool) -> bool:
     return True
 
 
-def _reply(line: str) -> str:
+def _reply(question: list) -> str:
     try:
-        return "equal" if _all_equal(*json.loads(line)) else "different"
-    except Exception:  # whatever sympy or the memory limit raises
+        return "equal" if _all_equal(*question) else "different"
+    except MemoryError:
+        return "ran out"
+    except Exception:  # whatever sympy raises
         return "different"
+
+
+def _reply_in_fork(question: list, seconds: float) -> str:
+    """The reply of a fork, which a timer ends after `seconds` of its own processor time, whatever it is doing then."""
+    reading, writing = os.pipe()
+    fork = os.fork()
+    if fork == 0:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        os.write(writing, _reply(question).encode())
+        os._exit(0)
+    os.close(writing)
+    reply = os.read(reading, 99).decode()
+    os.close(reading)
+    os.waitpid(fork, 0)
+    return reply or "ran out"
+
+
+def _reply_in_time(question: list, seconds: float) -> str:
+    """The same where processes cannot fork (Windows): the child itself ends, and another one has to be started."""
+    start, done = time.process_time(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            if time.process_time() - start > seconds:
+                print("ran out", file=sys.__stdout__, flush=True)
+                os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    reply = _reply(question)
+    done.set()
+    return reply
 
 
 def main() -> None:
     """Answer one question a line until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _limit_memory()
     replies, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not pass for a reply
-    _reply(json.dumps([["x+1"], ["1+x"], True]))  # the slow imports
+    answer = _reply_in_fork if hasattr(os, "fork") else _reply_in_time
+    _reply([["x+1"], ["1+x"], True])  # the slow imports
     for line in sys.stdin:
-        if hasattr(signal, "alarm"):
-            signal.alarm(ORPHAN_SECONDS)
-        print(_reply(line), file=replies, flush=True)
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
+        *question, seconds = json.loads(line)
+        print(answer(question, seconds), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from helper import answers, symbolic
+from helper import symbolic
 from helper.answers import (
     answers_match,
     as_number,
+    expressions,
     extract_answer,
     extract_boxed,
     extract_gold,
     hard_answer_cases,
     normalise,
 )
-from helper.rewards import hackable_reward
+from helper.rewards import hackable_reward, reward_func
 
 GSM8K = Path(__file__).resolve().parents[2] / "shared" / "gsm8k"
 needs_math_verify = pytest.mark.skipif(
@@ -236,12 +237,12 @@ def test_other_ways_of_writing_are_equal(predicted, expected):
 
 
 @pytest.mark.parametrize(("predicted", "expected"), MORE_UNEQUAL)
-def test_another_variable_unit_or_number_is_unequal(patient, predicted, expected):
+def test_another_variable_unit_or_number_is_unequal(predicted, expected):
     assert not answers_match(predicted, expected) and not answers_match(expected, predicted)
 
 
 @needs_math_verify
-def test_a_lone_variable_is_equal_to_what_it_simplifies_from(patient):
+def test_a_lone_variable_is_equal_to_what_it_simplifies_from():
     assert answers_match("1.0x", "x") and answers_match("x", "2x/2")
     assert not answers_match("x", "2x") and not answers_match("x", "x + 1") and not answers_match("x", "x/y")
 
@@ -409,14 +410,8 @@ def test_the_table_of_hard_cases_is_whole():
         assert case["why"] and case["expected"] and isinstance(case["equal"], bool)
 
 
-@pytest.fixture
-def patient(monkeypatch):
-    """A busy machine must not make a test fail."""
-    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
-
-
 @needs_math_verify
-def test_every_hard_case_is_judged_right(patient):
+def test_every_hard_case_is_judged_right():
     assert [case for case in hard_answer_cases() if our_verdict(case) != case["equal"]] == []
 
 
@@ -465,7 +460,7 @@ def test_algebra_is_asked_only_where_it_is_needed(monkeypatch):
     def fail(*arguments):
         raise AssertionError(arguments)
 
-    monkeypatch.setattr(answers, "same_expressions", fail)
+    monkeypatch.setattr(expressions, "same_expressions", fail)
     for predicted, expected in [
         ("72", "71"), ("1,000", "1000"), ("12 apples", "13"), ("Paris", "London"), ("6 * 12", "72"), ("x", "5"),
         ("x + 1 = 5", "4"), ("A", "B"), ("the answer", "x + 1"), (r"\frac{1}{2}", "0.5"), ("(1, 2)", "(2, 1)"),
@@ -498,7 +493,7 @@ def test_without_math_verify_algebra_is_not_equal(monkeypatch, fresh_child):
 
 
 @needs_math_verify
-def test_algebra_works_from_any_thread(patient, fresh_child):
+def test_algebra_works_from_any_thread(fresh_child):
     verdicts = {}
 
     def judge(number):
@@ -514,18 +509,47 @@ def test_algebra_works_from_any_thread(patient, fresh_child):
 
 @needs_math_verify
 @pytest.mark.parametrize("power", ["9^{9^{9^9}}", "10^{100000000}", "2^{2^{40}}"])
-def test_an_endless_comparison_is_ended(power, patient, forgotten, monkeypatch):
+def test_an_endless_comparison_is_ended_and_the_child_stays(power, forgotten, monkeypatch):
     assert symbolic.same_expressions(("x+1",), ("1+x",))
-    child = symbolic._child
-    monkeypatch.setattr(symbolic, "SECONDS", 0.5)
-    assert not symbolic.same_expressions((power,), ("1",))
-    assert child.poll() is not None  # long before it would have ended by itself
-    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
-    assert symbolic.same_expressions(("x+2",), ("2+x",))
+    child, before = symbolic._child, symbolic.ran_out()
+    monkeypatch.setattr(symbolic, "SECONDS", 0.3)
+    assert not symbolic.same_expressions((power,), ("1",)) and symbolic.ran_out() == before + 1
+    assert not symbolic.same_expressions((power,), ("1",)) and symbolic.ran_out() == before + 2  # known, and counted again
+    monkeypatch.undo()
+    assert symbolic.same_expressions(("x+2",), ("2+x",)) and not symbolic.same_expressions(("x+2",), ("2-x",))
+    assert symbolic._child is child and symbolic.ran_out() == before + 2
 
 
 @needs_math_verify
-def test_a_child_that_died_is_replaced(patient, forgotten):
+def test_what_ran_out_is_said(forgotten, monkeypatch, capsys):
+    with symbolic.saying_what_ran_out():
+        assert symbolic.same_expressions(("x+1",), ("1+x",))
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(symbolic, "SECONDS", 0.3)
+    with symbolic.saying_what_ran_out():
+        for number in (1, 2):
+            assert not symbolic.same_expressions(("9^{9^{9^9}}",), (str(number),))
+    assert capsys.readouterr().out.startswith("Note: 2 comparisons of answers needed over 0.3 s of algebra")
+    monkeypatch.setattr(symbolic, "_reply_to", lambda question: "ran out")
+    assert reward_func([r"\boxed{x + 1}"], ["1 + x"]) == [0.0]
+    assert "Note: 1 comparison " in capsys.readouterr().out
+
+
+@needs_math_verify
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no such signal on this system")
+def test_a_busy_machine_changes_no_verdict(forgotten, monkeypatch):
+    assert answers_match("x + 1", "1 + x")
+    monkeypatch.setattr(symbolic, "SECONDS", 0.5)
+    child, before = symbolic._child, symbolic.ran_out()
+    os.kill(child.pid, signal.SIGSTOP)  # it gets no processor at all for longer than its limit
+    timer = threading.Timer(1.0, os.kill, (child.pid, signal.SIGCONT))
+    timer.start()
+    assert answers_match("x + 2", "2 + x") and symbolic._child is child and symbolic.ran_out() == before
+    timer.join()
+
+
+@needs_math_verify
+def test_a_child_that_died_is_replaced(forgotten):
     assert answers_match("x + 1", "1 + x")
     symbolic._child.kill()
     assert answers_match("x + 2", "2 + x")
@@ -533,24 +557,35 @@ def test_a_child_that_died_is_replaced(patient, forgotten):
 
 @needs_math_verify
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no such signal on this system")
-def test_a_child_that_hangs_is_replaced(patient, forgotten, monkeypatch):
+def test_a_child_that_hangs_is_replaced_and_asked_again(forgotten, monkeypatch):
     assert answers_match("x + 1", "1 + x")
     hung = symbolic._child
     os.kill(hung.pid, signal.SIGSTOP)
-    monkeypatch.setattr(symbolic, "SECONDS", 0.5)
-    assert not answers_match("x + 2", "2 + x") and hung.poll() is not None
-    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
+    ask = symbolic._ask
+    monkeypatch.setattr(symbolic, "_ask", lambda child, *rest: ask(child, rest[0], 0.5 if child is hung else rest[1]))
+    assert answers_match("x + 2", "2 + x") and hung.poll() is not None
     assert answers_match("x + 3", "3 + x")
 
 
 @needs_math_verify
-def test_a_verdict_for_lack_of_time_is_not_kept(monkeypatch, fresh_child):
+def test_the_lack_of_a_reply_is_not_kept(monkeypatch, fresh_child):
     monkeypatch.setattr(symbolic, "_starts_left", 3)
     with monkeypatch.context() as busy:
         busy.setattr(symbolic, "_ask", lambda child, question, limit: "")
         assert not answers_match("x + 1", "1 + x")
-    monkeypatch.setattr(symbolic, "SECONDS", symbolic.ORPHAN_SECONDS - 1)
     assert answers_match("x + 1", "1 + x")
+
+
+NO_FORK = "import os, runpy, sys; del os.fork; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+@needs_math_verify
+def test_where_processes_cannot_fork_the_child_ends_itself():
+    questions = [[["x+1"], ["1+x"], True, 9], [["x"], ["y"], True, 9], [[r"x^{9999999}"], ["(x+1)^{9999999}"], True, 0.3]]
+    lines = "".join(json.dumps(question) + "\n" for question in questions)
+    command = [sys.executable, "-P", "-c", NO_FORK, symbolic.__file__]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split("\n") == ["equal", "different", "ran out", ""] and done.returncode == 0
 
 
 class Interrupted:
@@ -564,7 +599,7 @@ class Interrupted:
 
 
 @needs_math_verify
-def test_an_interrupted_question_leaves_no_reply_to_the_next(patient, forgotten):
+def test_an_interrupted_question_leaves_no_reply_to_the_next(forgotten):
     assert answers_match("x + 1", "1 + x")
     symbolic._child.stdout = Interrupted()
     with pytest.raises(KeyboardInterrupt):
@@ -637,5 +672,5 @@ print("done")
 
 
 def test_the_guard_of_the_child_has_limits():
-    assert symbolic._reply("no question") == "different"
+    assert symbolic._reply(["no question"]) == "different"
     assert symbolic.same_expressions((), ("x",)) is False
