@@ -585,7 +585,7 @@ def test_where_processes_cannot_fork_the_child_ends_itself():
     lines = "".join(json.dumps(question) + "\n" for question in questions)
     command = [sys.executable, "-P", "-c", NO_FORK, symbolic.__file__]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300)
-    assert done.stdout.split("\n") == ["equal", "different", "ran out", ""] and done.returncode == 0
+    assert done.stdout.split("\n") == ["equal", "different", "ran out", ""]
 
 
 class Interrupted:
