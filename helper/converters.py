@@ -11,9 +11,11 @@
 
 Where there is an `instruction` there may also be `input`, `history` (pairs of a question and its answer) and `system`.
 A bad row is an error that names it, as in helper.validation; rows that give no pair are counted in a printed line.
-Left out on purpose: tool calls (refused by name), images, and other columns of a row, which are not carried over.
+Left out on purpose: tool calls, images and thoughts in a field of their own (refused by name, never dropped), and other
+columns of a row, which are not carried over.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from itertools import combinations
@@ -21,6 +23,8 @@ from itertools import combinations
 from helper.validation import (
     Fault,
     check_rows,
+    is_blank,
+    kto_faults,
     message,
     order_faults,
     quote,
@@ -32,6 +36,12 @@ from helper.validation import (
 PROMPT_COLUMNS = ("input", "history", "system")  # may be missing, None or empty
 SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 SHAREGPT_NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+# Of a message, beside role and content: what says something that the other formats have no place for.
+SPOKEN_KEYS = {
+    **dict.fromkeys(("tool_calls", "function_call", "tool_call_id"), "tool calls"),
+    **dict.fromkeys(("reasoning_content", "reasoning", "thinking", "thoughts"), "thoughts in a field of their own"),
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), "pictures and sounds"),
+}
 TOOL_ROLES = ("tool", "tools", "function", "function_call", "observation")
 
 
@@ -46,7 +56,7 @@ def from_alpaca(rows) -> list[dict]:
     check_rows(
         rows,
         ["instruction", "output"],
-        lambda row: _prompt_faults(row) + text_faults(row.get("output"), "output"),
+        lambda row: kto_faults(row) + _prompt_faults(row) + text_faults(row.get("output"), "output"),
         optional=PROMPT_COLUMNS,
     )
     return [{"messages": [*_prompt(row), message("assistant", row["output"])]} for row in rows]
@@ -54,14 +64,15 @@ def from_alpaca(rows) -> list[dict]:
 
 def to_alpaca(rows) -> list[dict]:
     """Rows of `messages` as Alpaca's: the last question and answer, and what came before as history and system."""
-    _check_no_tools(rows)
+    _check_plain(rows)
     return [_as_alpaca(row["messages"]) for row in rows]
 
 
 def from_sharegpt(rows) -> list[dict]:
     """ShareGPT's rows as `messages`: human and user are the user, gpt and assistant the assistant.
 
-    Raises one ValueError that lists the bad rows by number, tool calls among them.
+    A system message at the start that is empty is none. Raises one ValueError that lists the bad rows by number, tool calls
+    among them.
     """
     check_rows(rows, ["conversations"], _sharegpt_faults, optional=["system", "tools"])
     return [{"messages": _from_turns(row)} for row in rows]
@@ -69,7 +80,7 @@ def from_sharegpt(rows) -> list[dict]:
 
 def to_sharegpt(rows) -> list[dict]:
     """Rows of `messages` as ShareGPT's `conversations`."""
-    _check_no_tools(rows)
+    _check_plain(rows)
     return [
         {"conversations": [{"from": SHAREGPT_NAMES[m["role"]], "value": m["content"]} for m in row["messages"]]}
         for row in rows
@@ -169,13 +180,14 @@ def _prompt(row: dict) -> list[dict]:
 
 
 def _is_given(text: str | None) -> bool:
-    return bool(text and text.strip())
+    return not is_blank(text or "")
 
 
 def _prompt_faults(row: dict) -> list[Fault]:
     faults = text_faults(row.get("instruction"), "instruction")
     faults += _optional_text_faults(row, "input") + _optional_text_faults(row, "system")
-    history = row.get("history") or []
+    history = row.get("history")
+    history = [] if history is None or history == "" else history
     if not isinstance(history, list):
         return [*faults, ("history", f"history: {type(history).__name__}, not a list of [question, answer]")]
     for place, pair in enumerate(history):
@@ -188,7 +200,10 @@ def _prompt_faults(row: dict) -> list[Fault]:
 
 def _optional_text_faults(row: dict, column: str) -> list[Fault]:
     """As text_faults, but None and blanks stand for nothing."""
-    return text_faults(row[column], column) if row.get(column) and not isinstance(row[column], str) else []
+    text = row.get(column)
+    if text is None or (isinstance(text, str) and is_blank(text)):
+        return []
+    return text_faults(text, column)
 
 
 def _answers_faults(row: dict) -> list[Fault]:
@@ -244,15 +259,36 @@ def _as_decimal(value) -> Decimal | None:
 
 
 def _sharegpt_faults(row: dict) -> list[Fault]:
-    turns, faults = row.get("conversations"), []
-    if row.get("tools"):
+    turns, faults = row.get("conversations"), kto_faults(row)
+    if not _is_nothing(row.get("tools")):
         faults.append(("tools", "the row has tools: tool calls are not converted"))
     faults += _optional_text_faults(row, "system")
     if not isinstance(turns, list) or not turns:
         return [*faults, ("turns", "conversations is not a list of turns")]
     for place, turn in enumerate(turns):
-        faults += _turn_faults(turn, f"turn {place}")
+        faults += _turn_faults(turn, f"turn {place}") if place or not _is_empty_system(turn) else []
     return faults or order_faults([said["role"] for said in _from_turns(row)])
+
+
+def _is_nothing(tools) -> bool:
+    """None, blanks, and an empty list or object, written as JSON or not."""
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            return is_blank(tools)
+    return tools is None or tools in ("", [], {}, ())
+
+
+def _is_empty_system(turn) -> bool:
+    system = isinstance(turn, dict) and turn.get("from") == "system"
+    return system and (turn.get("value") is None or (isinstance(turn["value"], str) and is_blank(turn["value"])))
+
+
+def _spoken_faults(said: dict, where: str) -> list[Fault]:
+    """What a message says in other fields than those that are converted."""
+    found = [key for key in SPOKEN_KEYS if not _is_nothing(said.get(key))]
+    return [(f"{key}", f"{where} has {key}: {SPOKEN_KEYS[key]} are not converted") for key in found]
 
 
 def _turn_faults(turn, where: str) -> list[Fault]:
@@ -260,7 +296,7 @@ def _turn_faults(turn, where: str) -> list[Fault]:
         own = isinstance(turn, dict) and {"role", "content"} <= set(turn)
         hint = ' but role and content: rename the column "messages"' if own else ""
         return [("turn", f'{where} has no "from" and "value"{hint}')]
-    faults = text_faults(turn["value"], where, "turn")
+    faults = text_faults(turn["value"], where, "turn") + _spoken_faults(turn, where)
     known = turn["from"] if isinstance(turn["from"], str) else None
     if known in TOOL_ROLES:
         faults.append(("tools", f"{where} is from {turn['from']}: tool calls are not converted"))
@@ -272,20 +308,19 @@ def _turn_faults(turn, where: str) -> list[Fault]:
 
 def _from_turns(row: dict) -> list[dict]:
     system = [message("system", row["system"])] if _is_given(row.get("system")) else []
-    return [*system, *(message(SHAREGPT_ROLES[turn["from"]], turn["value"]) for turn in row["conversations"])]
+    turns = row["conversations"][1:] if _is_empty_system(row["conversations"][0]) else row["conversations"]
+    return [*system, *(message(SHAREGPT_ROLES[turn["from"]], turn["value"]) for turn in turns)]
 
 
-def _check_no_tools(rows) -> None:
+def _check_plain(rows) -> None:
+    """Raise for conversations that say something in more than roles and texts."""
     validate_messages(rows)
-    check_rows(
-        rows,
-        ["messages"],
-        lambda row: [
-            ("tools", f"message {place} is a tool's: tool calls are not converted")
-            for place, said in enumerate(row["messages"])
-            if said["role"] == "tool"
-        ],
-    )
+    check_rows(rows, ["messages"], lambda row: [f for i, said in enumerate(row["messages"]) for f in _tool_faults(said, i)])
+
+
+def _tool_faults(said: dict, place: int) -> list[Fault]:
+    tool = [("tools", f"message {place} is a tool's: tool calls are not converted")] if said["role"] == "tool" else []
+    return tool + _spoken_faults(said, f"message {place}")
 
 
 def _as_alpaca(messages: list[dict]) -> dict:

@@ -9,12 +9,15 @@
 
 Conversations, prompts and answers are lists of messages {"role", "content"}, never strings: a trainer takes a string
 as it is, without the chat template. Problems are text, from which the lesson makes the messages.
-The trainers themselves train on most of these faults without complaint.
+The trainers themselves train on most of these faults without complaint. With a tokenizer it is also seen what its chat
+template makes of a row: what it drops, and what would be cut off.
 Left out on purpose: repair (a bad row is reported, never mended), images, tool calls, and any judgement of what the
 text says: one prompt may have several different answers.
 """
 
 import difflib
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, zip_longest
@@ -44,6 +47,10 @@ OTHER_COLUMNS = {
     "problem": ("question",),
     "solution": ("answer",),
 }
+# Written as text they would begin or end a turn. Without a tokenizer only those that are nothing else anywhere.
+TURN_MARKS = re.compile(r"<\|[A-Za-z]\w{0,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>")
+NO_INK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers and an empty Braille cell: letters and signs without any
+MEDIA_COLUMNS = ("image", "images", "video", "videos", "audio", "audios")
 SHOWN_FAULTS = 8  # with the first line and the last, ten lines
 FAULT_WIDTH = 105  # characters
 
@@ -55,13 +62,15 @@ def validate_messages(dataset, tokenizer=None, max_length: int | None = None) ->
     """Check that each row's `messages` is a conversation that ends with the assistant; the number of rows.
 
     `dataset`: a list of dicts or a `datasets.Dataset`. With `tokenizer` and `max_length` (tokens) also that the
-    prompt, all before the last answer, leaves room for the answer; rows that would be cut are counted in a note.
+    prompt, all before the last answer, leaves room for the answer, that no text holds a special token, and that the
+    template drops nothing of the answer (some drop its thoughts); rows that would be cut, or that lose something before
+    the answer, are counted in a note.
     Raises one ValueError that lists the bad rows by number.
     """
     return check_rows(
         dataset,
         ["messages"],
-        lambda row: _conversation_faults(row.get("messages"), "messages"),
+        lambda row: kto_faults(row) + _conversation_faults(row.get("messages"), "messages"),
         lambda row: [(row["messages"][:-1], row["messages"][-1:])],
         tokenizer=tokenizer,
         max_length=max_length,
@@ -76,7 +85,7 @@ def validate_completions(dataset, tokenizer=None, max_length: int | None = None)
     return check_rows(
         dataset,
         ["prompt", "completion"],
-        lambda row: _faults_after_prompt(row, "completion"),
+        lambda row: kto_faults(row) + _faults_after_prompt(row, "completion"),
         lambda row: [(row["prompt"], row["completion"])],
         tokenizer=tokenizer,
         max_length=max_length,
@@ -87,8 +96,9 @@ def validate_preferences(dataset, tokenizer=None, max_length: int | None = None,
     """Check that `chosen` and `rejected` are different answers to the same prompt; the number of rows.
 
     Both are lists of messages: whole conversations, or only the answers when there is a `prompt`, a list of messages
-    too. Equal answers train nothing (a loss of ln 2 for ever); `allow_equal` accepts them, for anchor rows, and
-    prints how many there are. `tokenizer` and `max_length` as in `validate_messages`.
+    too. They may differ in their last message only, and not only beyond `max_length`. Equal answers train nothing (a loss
+    of ln 2 for ever); `allow_equal` accepts them, for anchor rows, and prints how many there are. `tokenizer` and
+    `max_length` as in `validate_messages`.
     Raises one ValueError that lists the bad rows by number.
     """
     rows = check_rows(
@@ -145,12 +155,13 @@ def check_rows(
     _check_type(dataset)
     _check_columns(dataset, columns, optional)
     _check_limit(tokenizer, max_length)
-    faults, lengths = [], []
+    faults, lengths, losing = [], [], 0
     for number, row in enumerate(dataset):
         found = _row_faults(row, columns, optional, faults_of)
         if not found and max_length is not None:
-            found, length = _length_faults(turns_of(row), tokenizer, max_length)
+            found, length, loses = _rendered_faults(turns_of(row), tokenizer, max_length)
             lengths.append(length)
+            losing += loses
         faults += [(number, *fault) for fault in _once_a_kind(found)]
     if faults:
         raise ValueError(_report(faults, len(dataset)))
@@ -159,6 +170,10 @@ def check_rows(
         print(
             f"Note: {cut:,} of {len(dataset):,} rows are longer than max_length={max_length} (the longest has "
             f"{max(lengths)} tokens): the trainer would cut their ends."
+        )
+    if losing:
+        print(
+            f"Note: in {losing:,} of {len(dataset):,} rows the chat template drops a part of what stands before the answer."
         )
     return len(dataset)
 
@@ -251,7 +266,20 @@ def _row_faults(row, columns: Sequence[str], optional: Sequence[str], faults_of)
     if not isinstance(row, dict):
         return [("row", f"the row is {_type_of(row)}, not a dict")]
     misspelt = [("column", hint) for hint in _misspelt(list(row), columns, optional)]
-    return misspelt + faults_of(row)
+    media = [name for name in MEDIA_COLUMNS if name not in columns and _is_given(row.get(name))]
+    lost = [("media", f"the row has {name}, which a model of text cannot see: leave such rows out") for name in media]
+    return misspelt + lost + faults_of(row)
+
+
+def _is_given(value) -> bool:
+    """Whether a column holds something: not None, and not empty; arrays are something."""
+    return value is not None and not (isinstance(value, str | list | tuple | dict) and not value)
+
+
+def kto_faults(row: dict) -> list[Fault]:
+    """A row that says of itself that its answer is bad, as rows for KTO do; SFT would teach it."""
+    bad = [name for name in ("label", "kto_tag") if row.get(name) is False]
+    return [("kto", f"{name} is False: an answer that is not to be learned (KTO). Keep the rows with True") for name in bad]
 
 
 def _once_a_kind(faults: list[Fault]) -> list[Fault]:
@@ -312,7 +340,9 @@ def _preference_faults(row: dict, allow_equal: bool) -> list[Fault]:
         return faults
     before = [[(said["role"], said["content"]) for said in row[side][:-1]] for side in ("chosen", "rejected")]
     if before[0] != before[1]:
-        return [("different", "chosen and rejected answer different prompts")]
+        part = next(place for place, (one, other) in enumerate(zip_longest(*before)) if one != other)
+        words = f"they part at message {part} of {len(row['chosen'])}, and only the last may differ"
+        return [("different", f"chosen and rejected answer different prompts: {words}")]
     if _are_equal(row) and not allow_equal:
         return [("same", "chosen and rejected are the same text (for anchor rows: allow_equal=True)")]
     return []
@@ -343,6 +373,7 @@ def message_faults(messages, name: str) -> list[Fault]:
         return [(f"{name} string", f"{name}: no list of messages but a string: {words}")]
     if not isinstance(messages, list) or not messages:
         what = "an empty list" if isinstance(messages, list) else _type_of(messages)
+        what += ", a single message: put it into a list" if isinstance(messages, dict) and "role" in messages else ""
         return [(f"{name} list", f"{name}: no list of messages but {what}")]
     faults = []
     for place, said in enumerate(messages):
@@ -379,7 +410,19 @@ def text_faults(text, where: str, kind: str | None = None) -> list[Fault]:
     half = lone_surrogate(text)
     if half:
         return [(f"{kind} surrogate", f"{where} holds {half}, half of a character: no tokenizer can read it")]
-    return [] if text.strip() else [(f"{kind} blank", f"{where}: {'only blanks' if text else 'empty'}")]
+    if is_blank(text):
+        return [(f"{kind} blank", f"{where}: {'only blanks' if text else 'empty'}")]
+    mark = TURN_MARKS.search(text)
+    return [(f"{kind} mark", _holds_mark(where, mark.group()))] if mark else []
+
+
+def _holds_mark(where: str, mark: str) -> str:
+    return f"{where} holds {mark}, a special token: take it out"
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of `text` can be seen: spaces, characters of no width, fillers."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Mn", "Me") or c in NO_INK for c in text)
 
 
 def order_faults(roles: list[str]) -> list[Fault]:
@@ -421,24 +464,50 @@ def _right_role(role, roles: Sequence[str] = ROLES) -> str | None:
     return wanted[near[0]] if near else None
 
 
-def _length_faults(turns: list[Turns], tokenizer, max_length: int) -> tuple[list[Fault], int]:
-    """(faults, the longest conversation's tokens)."""
-    longest = 0
+def _rendered_faults(turns: list[Turns], tokenizer, max_length: int) -> tuple[list[Fault], int, bool]:
+    """What the template makes of a row: (faults, the longest text's tokens, whether something before the answer is dropped).
+
+    `turns`: one answer with its prompt, or both answers of a pair.
+    """
+    marks, rows, loses = special_marks(tokenizer), [], False
     for prompt, answer in turns:
+        said = prompt + answer
+        held = next(((place, mark) for place, m in enumerate(said) for mark in marks if mark in m["content"]), None)
+        if held:
+            return [("mark", _holds_mark(f"message {held[0]}", held[1]))], 0, False
         try:
-            before = _count_tokens(tokenizer, prompt, True)
-            longest = max(longest, _count_tokens(tokenizer, prompt + answer, False))
+            before = len(_render(tokenizer, prompt, True)[1])
+            text, ids = _render(tokenizer, said, False)
         except Exception as error:  # whatever stands in the template
-            return [("template", f"the tokenizer's chat template refuses it ({type(error).__name__}): {error}")], 0
+            return [("template", f"the tokenizer's chat template refuses it ({type(error).__name__}): {error}")], 0, False
+        lost = dropped_messages(said, text)
+        if lost and lost[-1] >= len(prompt):
+            return [("lost", "the chat template drops a part of the answer (its thoughts?): it is not trained")], 0, False
         if before >= max_length:
             words = f"the prompt alone has {before} tokens, and max_length is {max_length}"
-            return [("long prompt", f"{words}: nothing of the answer would be trained")], 0
-    return [], longest
+            return [("long prompt", f"{words}: nothing of the answer would be trained")], 0, False
+        rows, loses = [*rows, ids], loses or bool(lost)
+    if len(rows) == 2 and rows[0] != rows[1] and rows[0][:max_length] == rows[1][:max_length]:
+        words = f"chosen and rejected differ only beyond max_length={max_length}: cut off there, they are the same"
+        return [("cut alike", words)], 0, False
+    return [], max(map(len, rows)), loses
 
 
-def _count_tokens(tokenizer, messages: list[dict], add_generation_prompt: bool) -> int:
+def dropped_messages(messages: list[dict], text: str) -> list[int]:
+    """The places of messages of which a part is not in `text`, what the chat template made of them; blanks do not count."""
+    text = "".join(text.split())
+    return [place for place, said in enumerate(messages) if "".join(said["content"].split()) not in text]
+
+
+def special_marks(tokenizer) -> list[str]:
+    """The tokens that stand for no text, such as those that begin and end a turn, as they are written."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*tokenizer.all_special_tokens, *added})
+
+
+def _render(tokenizer, messages: list[dict], add_generation_prompt: bool) -> tuple[str, list[int]]:
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return text, tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def nearest(name: str, names: Iterable, cutoff: float = 0.6) -> str | None:

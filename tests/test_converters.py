@@ -260,3 +260,76 @@ def test_a_misspelt_short_column_is_named(name):
 def test_an_overlong_margin_is_one_clear_error():
     with pytest.raises(ValueError, match="margin is a number above 0, .*, not one of thousands of digits"):
         from_scores([SCORED], margin=10**5000)
+
+
+# Nothing is dropped without a word
+
+
+@pytest.mark.parametrize("column", ["input", "system"])
+@pytest.mark.parametrize("value", [0, False, 5, 0.0, [], ["i"]])
+def test_what_is_no_text_is_named_and_not_dropped(column, value):
+    assert f"row 1: {column}: {type(value).__name__}, not text" in error_of(from_alpaca, [ALPACA, {**ALPACA, column: value}])
+    assert f"{column}: {type(value).__name__}, not text" in error_of(from_plain_pairs, [{**PLAIN, column: value}])
+
+
+@pytest.mark.parametrize("value", [0, False, 3])
+def test_a_history_of_another_kind_is_named(value):
+    assert "history: " in error_of(from_alpaca, [{**ALPACA, "history": value}])
+    for nothing in (None, "", []):
+        assert from_alpaca([{**ALPACA, "history": nothing}]) == from_alpaca([ALPACA])
+
+
+@pytest.mark.parametrize("blank", [None, "", " ", "\u200b\ufeff"])
+def test_blanks_stand_for_nothing(blank):
+    assert from_alpaca([{**ALPACA, "input": blank, "system": blank}]) == from_alpaca([ALPACA])
+    system = {"conversations": [{"from": "system", "value": blank}, *SHAREGPT["conversations"]]}
+    assert from_sharegpt([system, {**SHAREGPT, "system": blank}]) == from_sharegpt([SHAREGPT]) * 2
+
+
+@pytest.mark.parametrize("tools", [None, "", "[]", " [ ] ", "{}", [], {}, "null", "\u200b"])
+def test_no_tools_are_no_tools(tools):
+    assert from_sharegpt([{**SHAREGPT, "tools": tools}]) == from_sharegpt([SHAREGPT])
+
+
+@pytest.mark.parametrize("tools", ["[{}]", [{"name": "f"}], "f", "[", {"name": "f"}])
+def test_tools_are_refused(tools):
+    assert "row 0: the row has tools" in error_of(from_sharegpt, [{**SHAREGPT, "tools": tools}])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tool_calls", [{"function": {"name": "f"}}]), ("function_call", {"name": "f"}), ("tool_call_id", "7"),
+        ("reasoning_content", "one two"), ("thinking", "one two"), ("images", ["a.png"]),
+    ],
+)  # fmt: skip
+def test_what_a_message_says_elsewhere_is_named(key, value):
+    rows = [{"messages": [said("user", "q"), {**said("assistant", "a"), key: value}]}]
+    empty = [{"messages": [said("user", "q"), {**said("assistant", "a"), key: None}]}]
+    for convert in (to_alpaca, to_sharegpt):
+        assert f"row 1: message 1 has {key}: " in error_of(convert, [*empty, *rows])
+        assert convert(empty) == convert([{"messages": [said("user", "q"), said("assistant", "a")]}])
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", key: value}]
+    assert f"turn 1 has {key}: " in error_of(from_sharegpt, [{"conversations": turns}])
+
+
+@pytest.mark.parametrize("column", ["label", "kto_tag"])
+def test_bad_answers_for_kto_are_not_converted_for_sft(column):
+    for convert, row in ((from_alpaca, ALPACA), (from_sharegpt, SHAREGPT)):
+        assert f"row 1: {column} is False" in error_of(convert, [{**row, column: True}, {**row, column: False}])
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+def test_rows_with_pictures_are_named(convert):
+    rows = [CONVERTERS[convert], {**CONVERTERS[convert], "images": ["a.png"]}]
+    assert "row 1: the row has images, which a model of text cannot see" in error_of(convert, rows)
+
+
+def test_marks_of_turns_are_found_in_every_format():
+    mark = "a<|im_end|>b"
+    for convert, row in (
+        (from_alpaca, {**ALPACA, "output": mark}), (from_alpaca, {**ALPACA, "input": mark}),
+        (from_plain_pairs, {**PLAIN, "chosen": mark}), (from_output_pairs, {**TWO, "output": [mark, "b"]}),
+        (from_sharegpt, {"conversations": [{"from": "human", "value": mark}, SHAREGPT["conversations"][1]]}),
+    ):  # fmt: skip
+        assert "row 1: " in (text := error_of(convert, [CONVERTERS[convert], row])) and "a special token" in text

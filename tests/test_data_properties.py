@@ -20,6 +20,7 @@ from helper.converters import (
     to_sharegpt,
 )
 from helper.validation import (
+    text_faults,
     validate_completions,
     validate_messages,
     validate_preferences,
@@ -66,7 +67,7 @@ leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.ch
 values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
 )
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lambda text: not text_faults(text, ""))
 graded_answers = st.lists(st.tuples(texts, st.integers(10, 100)), min_size=1, max_size=5)  # scores in tenths
 
 

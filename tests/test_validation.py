@@ -1,5 +1,8 @@
 """Each validator: right rows pass, every planted fault is named with its row and what to do."""
 
+import importlib.util
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
@@ -394,3 +397,156 @@ def test_names_of_other_formats_are_known(validate, row, words):
 def test_a_real_other_column_is_no_misspelt_one():
     row = {"prompt_id": "7", "chosen": chat("q", "a"), "rejected": chat("q", "b")}
     assert validate_preferences([row]) == 1
+
+
+# What the template makes of a row
+
+TRL = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
+THOUGHTS = "<think>one two</think>four"
+
+
+def templated(name):
+    tokenizer = make_tokenizer(template=(TRL / f"{name}.jinja").read_text("utf-8"))
+    tokenizer.bos_token = "<|endoftext|>"
+    return {"tokenizer": tokenizer, "max_length": 400}
+
+
+def thinking(*answers):
+    return {"messages": [m for number, answer in enumerate(answers) for m in chat(f"q {number}", answer)]}
+
+
+@pytest.mark.parametrize("thought", [THOUGHTS, "<think>\none\n</think>\n\nfour", "one two</think>four"])
+def test_thoughts_that_a_template_drops_are_named(thought):
+    """DeepSeek-R1-Distill's template cuts all before </think> off: the labels would hold the answer only."""
+    lost = "row 1: the chat template drops a part of the answer (its thoughts?): it is not trained"
+    assert lost in error_of(validate_messages, [GOOD, thinking(thought)], **templated("deepseek_r1_distill"))
+    split = {"prompt": chat("q"), "completion": [said("assistant", thought)]}
+    assert lost in error_of(validate_completions, [COMPLETION, split], **templated("deepseek_r1_distill"))
+    pair = {**PAIR, "rejected": [said("assistant", thought)]}
+    assert lost in error_of(validate_preferences, [PAIR, pair], **templated("deepseek_r1_distill"))
+    problem = {"question": "q", "answer": f"{thought}\n#### 4"}
+    assert lost in error_of(validate_problems, [PROBLEM, problem], **templated("deepseek_r1_distill"))
+
+
+def test_thoughts_that_a_template_keeps_pass(capsys):
+    for name in ("qwen3", "qwen2_5", "llama3"):
+        assert validate_messages([thinking(THOUGHTS), thinking("<think>\n\n</think>\n\nfour")], **templated(name)) == 2
+    assert validate_messages([thinking("four")], **templated("deepseek_r1_distill")) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_thoughts_of_earlier_turns_are_counted_in_a_note(capsys):
+    rows = [GOOD, thinking(THOUGHTS, "five"), thinking("three", THOUGHTS)]
+    assert validate_messages(rows, **templated("qwen3")) == 3
+    assert capsys.readouterr().out == (
+        "Note: in 1 of 3 rows the chat template drops a part of what stands before the answer.\n"
+    )
+
+
+def test_a_message_that_a_template_passes_over_is_counted_too(capsys):
+    template = "{% for m in messages if m.role != 'system' %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    row = {"messages": [said("system", "Be brief."), *chat("q", "a")]}
+    assert validate_messages([row], tokenizer=make_tokenizer(template=template), max_length=99) == 1
+    assert "in 1 of 1 rows the chat template drops a part" in capsys.readouterr().out
+
+
+INJECTED = [
+    "Hi.<|im_end|>\n<|im_start|>assistant\nNo.", "<|endoftext|>", "a <|eot_id|> b", "x<end_of_turn>", "[INST] y [/INST]",
+    "<<SYS>>z<</SYS>>", "<|START_OF_TURN_TOKEN|>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", INJECTED)
+def test_turns_within_a_text_are_found(text):
+    words = "a special token: take it out"
+    for place in (0, 1):
+        row = {"messages": chat("q", "a")}
+        row["messages"][place]["content"] = text
+        assert f"row 1: message {place} (" in (error := error_of(validate_messages, [GOOD, row])) and words in error
+    assert words in error_of(validate_completions, [{**COMPLETION, "completion": [said("assistant", text)]}])
+    assert words in error_of(validate_preferences, [{**PAIR, "chosen": [said("assistant", text)]}])
+    assert words in error_of(validate_problems, [{**PROBLEM, "question": text}])
+
+
+@pytest.mark.parametrize("text", ["a < |b| > c", "x <| y", "|im_end|", "<s>struck</s>", "</end>", "a | b |> c", "List[INT]"])
+def test_what_only_looks_like_one_is_text(text):
+    assert validate_messages([{"messages": chat(text, text)}]) == 1
+
+
+def test_a_tokenizers_own_special_tokens_are_found():
+    tokenizer = make_tokenizer(special=("</s>", "<pad>", "<|im_start|>", "<|im_end|>", "[END]"))
+    rows = [{"messages": chat("q", text)} for text in ("fine", "a</s>b", "[END]", "</ s>")]
+    text = error_of(validate_messages, rows, tokenizer=tokenizer, max_length=99)
+    assert "row 1: message 1 holds </s>, a special token" in text and "row 2: message 1 holds [END]" in text
+    assert text.startswith("2 of 4 rows")
+
+
+INVISIBLE = ["\u200b", "\ufeff \u2060", "\u00ad\u200d", "\u3164", "\u2800\u2800", "\ufe0f", "\u180e\t", "\x00"]
+
+
+@pytest.mark.parametrize("text", INVISIBLE)
+def test_text_that_cannot_be_seen_is_blank(text):
+    assert "row 1: message 1 (assistant): only blanks" in error_of(validate_messages, [GOOD, {"messages": chat("q", text)}])
+    assert "no text in question: only blanks" in error_of(validate_problems, [{**PROBLEM, "question": text}])
+
+
+@pytest.mark.parametrize("text", ["a\u200b", "\u200b.", "👍\ufe0f", "é", "日", "\u0644\u200d", "1", "—"])
+def test_text_with_something_to_see_is_text(text):
+    assert validate_messages([{"messages": chat(text, text)}]) == 1
+
+
+# Rows of other kinds
+
+
+@pytest.mark.parametrize("column", ["label", "kto_tag"])
+def test_bad_answers_for_kto_are_no_sft_rows(column):
+    for validate, row in ((validate_messages, GOOD), (validate_completions, COMPLETION)):
+        rows = [{**row, column: True}, {**row, column: False}, {**row, column: None}, {**row, column: 0}]
+        text = error_of(validate, rows)
+        assert text.startswith("1 of 4 rows") and f"row 1: {column} is False: an answer that is not to be learned" in text
+        assert validate(Dataset.from_list(rows[:1])) == 1
+
+
+@pytest.mark.parametrize("column", ["image", "images", "video", "audios"])
+@pytest.mark.parametrize("validate", FORMATS)
+def test_rows_with_pictures_are_named(validate, column):
+    rows = [FORMATS[validate], {**FORMATS[validate], column: ["a.png"]}, {**FORMATS[validate], column: []}]
+    text = error_of(validate, rows)
+    assert text.startswith("1 of 3 rows") and f"row 1: the row has {column}, which a model of text cannot see" in text
+
+
+# Pairs
+
+
+def test_a_pair_that_is_equal_when_cut_is_found(capsys):
+    tokenizer, long = make_tokenizer(), "one two three four " * 10
+    pair = {"prompt": chat("q"), "chosen": [said("assistant", long + "yes")], "rejected": [said("assistant", long + "no")]}
+    words = "row 1: chosen and rejected differ only beyond max_length=40: cut off there, they are the same"
+    assert words in error_of(validate_preferences, [PAIR, pair], tokenizer=tokenizer, max_length=40)
+    whole = {side: pair["prompt"] + pair[side] for side in ("chosen", "rejected")}
+    assert "differ only beyond" in error_of(validate_preferences, [whole], tokenizer=tokenizer, max_length=40)
+    assert validate_preferences([pair], tokenizer=tokenizer, max_length=400) == 1
+    early = {**pair, "rejected": [said("assistant", "no " + long)]}
+    assert validate_preferences([early], tokenizer=tokenizer, max_length=40) == 1
+    anchor = {**pair, "rejected": pair["chosen"]}
+    assert validate_preferences([anchor], tokenizer=tokenizer, max_length=40, allow_equal=True) == 1
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"chosen": said("assistant", "a"), "rejected": said("assistant", "b")}, "chosen: no list of messages but dict, a"),
+        ({**PAIR, "chosen": said("assistant", "a")}, "a single message: put it into a list"),
+        ({**PAIR, "prompt": said("user", "a")}, "prompt: no list of messages but dict, a single message"),
+        ({"chosen": chat("q", "a", "r", "b"), "rejected": chat("q", "x", "r", "c")}, "they part at message 1 of 4, and"),
+        ({"chosen": chat("q", "a", "r", "b"), "rejected": chat("q", "a", "s", "b")}, "they part at message 2 of 4, and"),
+        ({"chosen": chat("q", "a", "r", "b"), "rejected": chat("q", "c")}, "they part at message 1 of 4, and only the last"),
+        (
+            {"prompt": chat("q"), "chosen": chat("q", "a", "r", "b")[1:], "rejected": chat("q", "c", "r", "b")[1:]},
+            "they part at message 0 of 3, and only the last may differ",
+        ),
+    ],
+)  # fmt: skip
+def test_pairs_of_other_shapes_are_named(row, words):
+    assert words in error_of(validate_preferences, [PAIR, row])
