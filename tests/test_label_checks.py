@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from tiny import make_tokenizer
 from tiny_trainers import tiny_rows, tiny_trainer
+from transformers import AutoTokenizer
 
 from helper.models import CHATML_TEMPLATE, PLAIN_TEMPLATE
 from helper.trainers.label_checks import check_chat_template, check_trained_end
@@ -123,3 +125,78 @@ def test_the_end_must_be_a_label(tokenizer):
 def test_what_is_no_batch_is_named(batch, error, words, tokenizer):
     with pytest.raises(error, match=words):
         check_trained_end(batch, tokenizer)
+
+
+# Answers that arrive whole
+
+TRL = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
+QUESTION, THOUGHT = {"role": "user", "content": "one"}, {"role": "assistant", "content": "<think>one two</think>four"}
+
+
+def with_template(tiny, folder, name):
+    """The tiny model in a folder of its own, with another chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = (TRL / f"{name}.jinja").read_text("utf-8")
+    tokenizer.bos_token = "<|endoftext|>"
+    shutil.copytree(tiny, folder / name)
+    tokenizer.save_pretrained(folder / name)
+    return folder / name
+
+
+ROWS = {
+    "split": ("sft", {"prompt": [QUESTION], "completion": [THOUGHT]}),
+    "whole": ("sft", {"messages": [QUESTION, THOUGHT]}),
+    "pairs": ("dpo", {"prompt": [QUESTION], "chosen": [THOUGHT], "rejected": [{"role": "assistant", "content": "two"}]}),
+    "rejected": ("dpo", {"prompt": [QUESTION], "chosen": [{"role": "assistant", "content": "two"}], "rejected": [THOUGHT]}),
+}
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_thoughts_lost_before_training_are_said(form, tiny, tmp_path):
+    kind, row = ROWS[form]
+    trainer = tiny_trainer(kind, with_template(tiny, tmp_path, "deepseek_r1_distill"), tmp_path, rows=[row] * 4)
+    with pytest.raises(
+        ValueError, match=r"Row 0: the chat template drops a part of the answer \('<think>one two</think>four'"
+    ):
+        check_trained_end(trainer, trainer.processing_class)
+    kept = tiny_trainer(kind, with_template(tiny, tmp_path, "qwen3"), tmp_path, rows=[row] * 4)
+    assert check_trained_end(kept, kept.processing_class) == 1.0
+
+
+def test_a_streamed_data_set_is_looked_at(tiny, tmp_path):
+    trainer = tiny_trainer("sft", tiny, tmp_path)
+    trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
+    for _ in range(2):  # looking takes nothing away
+        assert check_trained_end(trainer, trainer.processing_class) == 1.0
+    assert len(list(trainer.train_dataset)) == len(tiny_rows("sft"))
+    trainer.train_dataset = trainer.train_dataset.filter(lambda row: False)
+    with pytest.raises(ValueError, match="has dropped every row"):
+        check_trained_end(trainer, trainer.processing_class)
+
+
+def test_a_trainer_without_labels_says_so(tiny, tmp_path):
+    trainer = tiny_trainer("grpo", tiny, tmp_path)
+    with pytest.raises(ValueError, match="A GRPOTrainer writes its answers while it trains.*completions/clipped_ratio"):
+        check_trained_end(trainer, trainer.processing_class)
+    other = tiny_trainer("sft", tiny, tmp_path)
+    other.train_dataset = None
+    with pytest.raises(ValueError, match="A SFTTrainer has no train_dataset"):
+        check_trained_end(other, other.processing_class)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content }}{% endfor %}",  # no mark between the two
+        "{% for m in messages %}{{ '[INST] ' + m.content + eos_token }}{% endfor %}",
+        CHATML_TEMPLATE.replace("{% if add_generation_prompt %}", "{% if false %}"),
+    ],
+)
+def test_only_a_mark_that_opens_the_answer_does_without_a_generation_prompt(template):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match="pays no heed to add_generation_prompt"):
+        check_chat_template(tokenizer)
+    asked, answered = "'Q: ' + m.content + ' A:'", "' ' + m.content + eos_token"
+    tokenizer.chat_template = f"{{% for m in messages %}}{{{{ {asked} if m.role == 'user' else {answered} }}}}{{% endfor %}}"
+    check_chat_template(tokenizer)

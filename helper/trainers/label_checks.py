@@ -6,12 +6,13 @@ Left out on purpose: rows themselves (`helper.validation`), and repair: a mistak
 import os
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 import torch
 
 from helper.models import end_of_turn_id
 from helper.trainers.reward_checks import in_one_line, quoted
-from helper.validation import shorten
+from helper.validation import dropped_messages, shorten
 
 EMPTY_THOUGHT = re.compile(r"<think>\s*(</think>\s*)?$")  # some templates put it into the generation prompt only
 
@@ -76,10 +77,15 @@ def check_trained_end(trainer_or_batch, tokenizer, rows: int = 16) -> float:
     """The share of rows (of a trainer's first `rows`, or of a batch) in which the model is taught to end its turn.
 
     For SFT and DPO trainers and for batches with `labels` or `completion_mask`. Raises ValueError when no label is the
-    end-of-turn token, or when padding is trained on. A share below 1: rows cut off at `max_length`. Rows cut off before
-    their answer are not seen: the trainer has dropped them.
+    end-of-turn token, when padding is trained on, or when the chat template drops a part of an answer. A share below 1:
+    rows cut off at `max_length`. Rows cut off before their answer are not seen: the trainer has dropped them.
     """
-    batch = _first_rows(trainer_or_batch, rows) if hasattr(trainer_or_batch, "train_dataset") else trainer_or_batch
+    if hasattr(trainer_or_batch, "train_dataset"):
+        first = _first_rows(trainer_or_batch, rows)
+        _check_answers_are_whole(first, tokenizer)
+        batch = trainer_or_batch.data_collator(first)
+    else:
+        batch = trainer_or_batch
     end, labels = end_of_turn_id(tokenizer), _labels(batch)
     if end is None:
         raise ValueError("The tokenizer has no token that ends a turn: see check_chat_template(tokenizer).")
@@ -134,9 +140,39 @@ def _check_special_tokens(tokenizer, text: str) -> None:
             raise ValueError(f"{mark}, in the chat template, is not one token of the vocabulary but {len(ids)}.")
 
 
-def _first_rows(trainer, rows: int) -> dict:
+def _first_rows(trainer, rows: int) -> list[dict]:
     """As the trainer will see them, but without its data loader, which would move the random numbers on."""
     data = trainer.train_dataset
-    if not len(data):
+    if hasattr(trainer, "reward_funcs") or data is None:
+        kind = "writes its answers while it trains" if hasattr(trainer, "reward_funcs") else "has no train_dataset"
+        raise ValueError(
+            f"A {type(trainer).__name__} {kind}, so there are no labels to look at. Whether answers end is in its log: "
+            "completions/clipped_ratio."
+        )
+    first = [data[i] for i in range(min(rows, len(data)))] if hasattr(data, "__len__") else list(islice(data, rows))
+    if not first:
         raise ValueError("The trainer has dropped every row: the answers lie beyond max_length. Raise it.")
-    return trainer.data_collator([data[i] for i in range(min(rows, len(data)))])
+    return first
+
+
+def _check_answers_are_whole(rows: list[dict], tokenizer) -> None:
+    """Raise where the template leaves out a part of an answer, of rows that still have their messages."""
+    answers = ("messages", "completion", "chosen", "rejected")
+    for number, row in enumerate(rows):
+        for messages in (row[column] for column in answers if _is_conversation(row.get(column))):
+            said = [*(row["prompt"] if _is_conversation(row.get("prompt")) else []), *messages]
+            if len(said) - 1 in dropped_messages(said, _render(tokenizer, said)):
+                raise ValueError(
+                    f"Row {number}: the chat template drops a part of the answer ({quoted(said[-1]['content'])}), perhaps "
+                    "its thoughts (<think>…</think>), so that is not trained. Take a template that keeps it, or take it out "
+                    "of the rows."
+                )
+
+
+def _is_conversation(messages) -> bool:
+    """Whether a column holds messages whose contents are texts."""
+    return (
+        isinstance(messages, list)
+        and bool(messages)
+        and all(isinstance(said, Mapping) and isinstance(said.get("content"), str) for said in messages)
+    )
