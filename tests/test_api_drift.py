@@ -160,19 +160,33 @@ def test_what_is_right_is_left_alone():
 
 
 def config_calls(code: Code, use_gpu: bool) -> list[tuple[str, type, dict]]:
-    """(place, class, its literal keywords) for each call of a training config; `a if USE_GPU else b` is one of both."""
-    known, calls = {}, []
+    """(place, class, its literal keywords) for each call of a training config; `a if USE_GPU else b` is one of both.
+
+    Keywords given as `**name` are those of the literal dict of that name.
+    """
+    known, dicts, calls = {}, {}, []
     for _, _, source in code:
         for node in ast.walk(ast.parse(source)):
             _imported(node, known)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                dicts[ast.unparse(node.targets[0])] = node.value
     for file, cell, source in code:
         for node in ast.walk(ast.parse(source)):
             config = _resolve(node.func, known) if isinstance(node, ast.Call) else None
             if isinstance(config, type) and issubclass(config, TrainingArguments):
-                words = {word.arg: _literal(word.value, use_gpu) for word in node.keywords if word.arg}
+                words = {name: _literal(value, use_gpu) for name, value in _spread_keywords(node, dicts)}
                 words = {name: value for name, value in words.items() if value is not ...}
                 calls.append((place(file, cell, node.lineno), config, words))
     return calls
+
+
+def _spread_keywords(call: ast.Call, dicts: dict[str, ast.Dict]) -> list[tuple[str, ast.expr]]:
+    """(name, value) of a call's keywords, those of `**name` among them where the dict is known."""
+    pairs = []
+    for word in call.keywords:
+        spread = dicts.get(ast.unparse(word.value)) if word.arg is None else None
+        pairs += zip(map(ast.literal_eval, spread.keys), spread.values) if spread else [(word.arg, word.value)]
+    return [(name, value) for name, value in pairs if name]
 
 
 def _literal(node: ast.expr, use_gpu: bool):
@@ -209,11 +223,13 @@ def test_the_lessons_configs_use_no_deprecated_setting(use_gpu, tmp_path):
         ("truncation_mode='keep_end', activation_checkpointing=False", "keep_end"),
         ("pad_token='<pad>', activation_checkpointing=False", "pad_token"),
         ("gradient_checkpointing=True", "gradient_checkpointing"),
+        ("**machine", "gradient_checkpointing"),
         ("max_length=9", "gradient_checkpointing"),  # TRL's default for the old name, unless the new one is set
     ],
 )
 def test_a_planted_deprecated_setting_is_found(planted, message, tmp_path):
-    source = f"from trl import SFTConfig\nSFTConfig({planted}, learning_rate=2e-5 if USE_GPU else 1e-3, seed=SEED)"
+    source = "from trl import SFTConfig; machine = {'gradient_checkpointing': True}\n"
+    source += f"SFTConfig({planted}, learning_rate=2e-5 if USE_GPU else 1e-3, seed=SEED)"
     ((where, config, words),) = config_calls([("planted.py", None, source)], use_gpu=False)
     assert where == "planted.py, line 2" and words["learning_rate"] == 1e-3 and "seed" not in words
     (warned,) = deprecations(config, words, tmp_path)
