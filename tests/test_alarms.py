@@ -100,6 +100,37 @@ def test_no_false_alarm(logs):
     assert not alarms.given
 
 
+ODD = [
+    None, "text", "nan", b"1", math.nan, math.inf, -math.inf, 1e308, -1e308, 10**400, [1.0], {}, True, torch.ones(3),
+    object(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [grpo(), dpo(), sft()])
+def test_whatever_else_is_logged_stops_nothing_and_gives_no_false_alarm(base):
+    for odd in ODD:
+        alarms = TrainingAlarms()
+        log_all(alarms, [base | {key: odd for key in base if key != "loss"} | {"loss": 1.0, "more": odd, 7: odd}] * 6)
+        alarms.given.pop("reward_not_finite", None)  # true, where it is inf
+        large = isinstance(odd, float | bool) and math.isfinite(odd)  # true, where a share is above 1 ...
+        assert large or not alarms.given, odd
+
+
+@pytest.mark.parametrize("logs", [None, "text", 7, [], {}, {"loss": None}, {"loss": "nan"}, {"loss": [math.nan]}])
+def test_logs_that_are_none_are_passed_over(logs):
+    alarms = TrainingAlarms()
+    alarms.on_log(SimpleNamespace(), SimpleNamespace(global_step=1), None, logs=logs)
+    assert not alarms.given and not alarms._log
+
+
+def test_settings_without_a_limit_or_a_beta_stop_no_alarm():
+    for row in (grpo(cut=0.9), dpo(2.0, -2.0, -60.0), grpo(spread=1.0)):
+        alarms = TrainingAlarms()
+        row.pop("reward", None)
+        for step in range(6):
+            alarms.on_log(SimpleNamespace(), SimpleNamespace(global_step=step), None, logs=row)
+
+
 def test_logs_of_evaluation_and_of_the_end_are_passed_over():
     alarms = TrainingAlarms()
     log_all(alarms, [{"eval_loss": math.nan}, {"train_loss": math.nan, "train_runtime": 1.0}])

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,36 @@ def test_grpo_stops_where_its_samples_are_used_up(tiny, tmp_path):
     assert train(resumed) and result(resumed) == expected
 
 
+def test_a_stream_goes_on_too_and_looking_into_it_takes_nothing_from_it(tiny, tmp_path):
+    rows = tiny_rows("sft") * 3
+    folders = {"whole": None, "run": interrupt, "resumed": None, "another": None}
+    trainers = {name: make("sft", tiny, tmp_path / "run", what, rows=rows) for name, what in folders.items()}
+    for trainer in trainers.values():
+        trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
+    trainers["whole"].args.output_dir = str(tmp_path / "whole")
+    trainers["whole"].train()
+    assert not train(trainers["run"])
+    trainers["another"].train_dataset = trainers["another"].train_dataset.skip(1)
+    with pytest.raises(ValueError, match=r"contents of the data: .* \(the first 100 rows of a stream\) there"):
+        resume_training(trainers["another"])
+    assert train(trainers["resumed"]) and result(trainers["resumed"]) == result(trainers["whole"])
+
+
+def test_a_reference_measured_at_the_start_is_that_of_the_model_as_it_was_loaded(tiny, tmp_path):
+    settings = {"precompute_ref_log_probs": True}
+    expected = uninterrupted("dpo", tiny, tmp_path / "whole", **settings)
+    stopped = make("dpo", tiny, tmp_path / "run", interrupt, **settings)
+    assert not train(stopped)
+    with pytest.raises(ValueError, match=r"is of another run \(weights of the reference: "):  # measured on a trained model
+        resume_training(type(stopped)(**same_arguments(stopped)))
+    fresh = make("dpo", tiny, tmp_path / "run", **settings)
+    again = shutil.copytree(tmp_path / "run", tmp_path / "again")
+    assert train(fresh) and result(fresh) == expected
+    stopped.args.output_dir = str(again)
+    stopped.remove_callback(AtStep)
+    assert train(stopped) and result(stopped) == expected
+
+
 def make_lora(tiny, folder):
     plain = make("sft", tiny, folder, max_steps=4)
     lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -252,6 +283,70 @@ def test_a_spoiled_checkpoint_is_skipped_and_named(spoil, tiny, tmp_path, capsys
     lines = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
     assert len(lines) == 1 and lines[0].startswith("checkpoint-4 is skipped") and fault in lines[0]
     assert result(resumed) == expected and left(tmp_path / "run") == []
+
+
+MALFORMED = [
+    b"", b"{", b"[]", b"null", b"7", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"files": []}', b'{"files": {}, "run": {}}',
+    b'{"files": {"trainer_state.json": 3}, "run": {}}', b'{"files": {"trainer_state.json": [3]}, "run": {}}',
+    b'{"files": {"trainer_state.json": ["x", "y"]}, "run": {}}', b'{"files": {"trainer_state.json": [3, "y"]}}',
+    b'{"files": {"trainer_state.json": [1e999, "y"]}, "run": {}}', b'{"files": {"trainer_state.json": [3, "y"]}, "run": 5}',
+    b'{"files": {"trainer_state.json": [3, "y"]}, "run": {}}', b'{"files": {"../../x": [3, "y"]}, "run": {}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_malformed_list_of_files_is_skipped_and_named(text, tmp_path, capsys):
+    for name in ("checkpoint-2", "checkpoint-4"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-2" / WHOLE).mkdir()
+    (tmp_path / "checkpoint-4" / WHOLE).write_bytes(text)
+    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text("{ }")
+    assert last_whole_checkpoint(tmp_path) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" is skipped, it is not whole: ")[0] for line in lines] == ["checkpoint-4", "checkpoint-2"]
+
+
+def test_after_a_malformed_list_of_files_the_one_before_is_taken(tiny, tmp_path, capsys):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    train(make("sft", tiny, tmp_path / "run", interrupt, step=5))
+    (tmp_path / "run" / "checkpoint-4" / WHOLE).write_text('{"files": [], "run": null}')
+    resumed = make("sft", tiny, tmp_path / "run")
+    assert train(resumed) and result(resumed) == expected and left(tmp_path / "run") == []
+    assert f"its {WHOLE} is not as it was written" in capsys.readouterr().out
+
+
+def test_stray_files_and_links_of_a_checkpoints_name_stop_no_training(tiny, tmp_path, capsys):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    for folder in (run, kept, run / "checkpoint-9"):
+        folder.mkdir()
+    (kept / "mine").write_text("theirs")
+    (run / "checkpoint-2").write_text("mine")
+    (run / "checkpoint-4").symlink_to("nowhere")
+    (run / "checkpoint-6").symlink_to(kept)
+    (run / "checkpoint-7").write_text("mine too")
+    (run / "checkpoint-nine").mkdir()
+    (run / "removed-checkpoint-2").write_text("in the way")
+    trainer = make("sft", tiny, run)
+    assert train(trainer) and result(trainer) == expected
+    words = capsys.readouterr().out
+    for step in (2, 4, 6):
+        assert f"checkpoint-{step} in {run} is no folder: it is called stray-checkpoint-{step} now." in words
+    assert (run / "stray-checkpoint-2").read_text() == "mine" and (kept / "mine").read_text() == "theirs"
+    assert sorted(path for path in left(run) if not path.startswith("stray-")) == [
+        "checkpoint-7", "checkpoint-9", "checkpoint-nine",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_removed_stops_no_training(tiny, tmp_path, monkeypatch):
+    expected = uninterrupted("sft", tiny, tmp_path / "whole")
+    with monkeypatch.context() as patched:  # files that another program holds open
+        patched.setattr("shutil.rmtree", lambda *args, **options: None)
+        trainer = make("sft", tiny, tmp_path / "run")
+        assert train(trainer) and result(trainer) == expected and names(tmp_path / "run") == []
+        resumed = make("sft", tiny, tmp_path / "run")
+        assert train(resumed) and result(resumed) == expected
+    assert last_whole_checkpoint(tmp_path / "run") is None
 
 
 def test_checkpoints_of_a_plain_run_are_named_and_left_alone(tiny, tmp_path, capsys):

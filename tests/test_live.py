@@ -8,17 +8,20 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from nbclient import NotebookClient
 from tiny import make_model
+from tiny_trainers import tiny_trainer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from helper.algorithms import ValueModel, train_ppo
+from helper.algorithms import Run, ValueModel, train_ppo
 from helper.figures.figure import image_html
 from helper.figures.training import CHARTS, KL, charts_of, method, only_numbers, plot_progress
 from helper.trainers import alarms
+from helper.trainers.checkpoints import resume_training
 from helper.trainers.live import LiveLog, alarm_levels, watch
 
 
@@ -244,6 +247,118 @@ def test_odd_numbers_do_not_stop_a_training():
         log = only_numbers(log)
         figure = plot_progress(log, charts_of(log), alarm_levels(log, ARGS), steps=20)
         assert log.notna().any(axis=None) and image_html(figure, figure.alt)
+
+
+ODD = [None, "text", math.nan, math.inf, -math.inf, 1e308, -1e308, 10**400, [1.0], {}, True, torch.ones(3), object()]
+
+
+def show_all(live, logs):
+    """A run in which each step logs one of `logs`."""
+    live.on_train_begin(None, SimpleNamespace(global_step=0, log_history=[{"loss": 1.0}, {"step": 0, "loss": None}]), None)
+    for step, row in enumerate(logs, start=1):
+        state = SimpleNamespace(global_step=step, max_steps=len(logs))
+        live.on_log(ARGS, state, None, logs=row)
+        live.on_step_end(ARGS, state, None)
+    live.on_train_end(ARGS, state, None)
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_whatever_is_logged_stops_no_training_and_the_rest_is_shown(notebook, monkeypatch, capsys):
+    pictures = []
+    monkeypatch.setattr("helper.trainers.live.in_notebook", lambda: notebook)
+    monkeypatch.setattr("helper.trainers.live.DRAW_EVERY", 0)
+    monkeypatch.setattr("helper.trainers.live.DRAW_SHARE", 1e9)
+    handle = SimpleNamespace(update=lambda data, **options: pictures.append(data["text/plain"]))
+    monkeypatch.setattr("helper.trainers.live.display", lambda *args, **options: handle)
+    for base in (grpo_log(), dpo_log(), ppo_log()):
+        fine = base.drop(columns="step").iloc[0].to_dict()
+        odd_rows = [dict.fromkeys([*fine, "more", 7, "step"], odd) for odd in ODD]
+        rows = [fine, *odd_rows, None, "text", 7, fine]
+        live = LiveLog(seconds_between=1e9)  # at the first step and at the last one
+        show_all(live, rows)
+        shown = pictures[-1] if notebook else capsys.readouterr().out
+        assert f"loss {fine['loss']:.3f}" in shown and len(live.table()) == len(rows) + 1
+        assert not notebook or re.search(
+            rf"Training, step {len(rows)} of {len(rows)}: .*loss rises from \S+ to 1, then", shown
+        )
+    assert "can be shown no more" not in capsys.readouterr().out
+
+
+def test_a_number_that_has_run_away_is_short():
+    live = LiveLog()
+    live._first_step = 0
+    for value, words in ((1e308, "1.000e+308"), (-1e7, "-1.000e+07"), (math.inf, "inf"), (math.nan, "nan"), (9.9, "9.900")):
+        live._logs = {1: {"loss": value}}
+        assert f"loss {words}" in live.line(1, 2)
+
+
+@pytest.mark.parametrize("broken", ["plot_progress", "display"])
+def test_what_cannot_be_drawn_or_shown_is_said_once_and_the_training_goes_on(broken, monkeypatch, capsys):
+    def fail(*args, **options):
+        raise RuntimeError("no colours left")
+
+    shown = []
+    monkeypatch.setattr("helper.trainers.live.in_notebook", lambda: True)
+    monkeypatch.setattr("helper.trainers.live.display", lambda data, **options: shown.append(data))
+    monkeypatch.setattr(f"helper.trainers.live.{broken}", fail)
+    live = LiveLog(seconds_between=1e9)
+    for _ in range(2):  # each run tries anew
+        show_all(live, [{"loss": 1.0}] * 3)
+    words = capsys.readouterr().out
+    what = "line" if broken == "display" else "charts"
+    assert words.count(f"The {what} can be shown no more (RuntimeError: no colours left). The training goes on.") == 2
+    assert live.table()["loss"].tolist()[1:] == [1.0] * 3 and bool(shown) == (broken == "plot_progress")
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal that knows ASCII only, or none at all."""
+
+    def __init__(self, encoding="ascii", closed=False):
+        super().__init__(io.BytesIO(), encoding=encoding)
+        if closed:
+            self.close()
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_that_knows_ascii_only_or_is_closed_stops_nothing(tokenizer, tmp_path, monkeypatch):
+    for number, terminal in enumerate((Terminal(), Terminal("cp1252"), Terminal(closed=True), None)):
+        folder = tmp_path / f"début-{number}-日本"
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", terminal)
+            with Run(folder, {"model": torch.nn.Linear(2, 1)}, 3, {}) as run:
+                for _ in run:
+                    run.log(loss=0.0, entropy=0.0, mean_token_accuracy=0.0)  # an alarm, too
+            alarms.TrainingAlarms()._say("x", 1, "β is 日本")
+        if terminal and not terminal.closed:
+            terminal.flush()
+            said = terminal.buffer.getvalue().decode(terminal.encoding)
+            assert "No checkpoint yet in" in said and "Alarm at step 3" in said and "step 3/3 " in said and "? is ??" in said
+
+
+@pytest.mark.parametrize("odd", [*ODD, np.float64(0.5), np.float32(math.inf), np.int64(3), np.arange(3)])
+def test_a_run_of_our_own_logs_anything_and_goes_on_from_its_checkpoint(odd, tmp_path, capsys):
+    for last in (2, 4):  # the first one breaks off
+        torch.manual_seed(0)
+        with Run(tmp_path, {"model": torch.nn.Linear(2, 1)}, 4, {}, save_every=1, charts=False) as run:
+            for step in run:
+                if step > last:
+                    break
+                run.log(loss=1.0, reward=odd, more=odd)
+    assert run.live.table()["loss"].tolist() == [1.0] * 4 and "step 4/4" in capsys.readouterr().out
+
+
+def test_what_a_callback_logs_can_be_saved_by_the_library(tiny, tmp_path):
+    class Logs(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            trainer.log({"mine": ODD[state.global_step], "array": np.arange(3), "number": np.float32(0.5)})
+
+    trainer = tiny_trainer("sft", tiny, tmp_path, steps=len(ODD) - 1)
+    trainer.add_callback(Logs())
+    alarms.add_alarms(trainer)
+    resume_training(trainer)  # with checkpoints, which hold the log
+    assert trainer.state.global_step == len(ODD) - 1
 
 
 def test_the_charts_show_the_steps_before_an_interruption(monkeypatch):
