@@ -237,7 +237,7 @@ def test_threads_that_generate_at_once_get_what_each_gets_alone(training, tokeni
 def test_only_the_main_thread_chooses_the_number_of_threads(model, tokenizer, monkeypatch):
     asked = []
     monkeypatch.setattr(generation, "MUCH", 1)
-    monkeypatch.setattr(generation.Pace, "start", lambda pace, oldest=0.0: asked.append("start"))
+    monkeypatch.setattr(generation.Pace, "start", lambda pace, max_age=0.0: asked.append("start"))
     monkeypatch.setattr(generation.Pace, "step", lambda pace: asked.append("step"))
     in_a_thread(generate_tokens, model, tokenizer, [[5]], 3)
     assert asked == []
