@@ -1,5 +1,6 @@
 """Every explorer is moved by its controls' values; what it shows is compared with numbers computed apart."""
 
+import functools
 import json
 import math
 import re
@@ -8,6 +9,7 @@ import time
 from html import unescape
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -351,3 +353,29 @@ def test_the_last_of_two_moves_is_shown_although_they_come_in_two_threads():
     box.value = "last"
     slow.join()
     assert explorer.shown.words == "last" and "last" in explorer.view.value
+
+
+def weighted(completions, weight, **kwargs):
+    """What a completion weighs."""
+    return [weight for _ in completions]
+
+
+@pytest.mark.parametrize(
+    ("value", "paid"),
+    [
+        (np.float32(0.5), "0.5"), (True, "1"), (np.bool_(False), "0"), (torch.tensor(1.0), "no usable reward"),
+        (np.array(1.0), "no usable reward"), (10**400, "no usable reward"), ([1.0], "no usable reward"), (1j, "no usable"),
+        ("1", "no usable reward"), (math.inf, "no usable reward"), (None, "no usable reward"),
+    ],
+)  # fmt: skip
+def test_partial_functions_and_odd_rewards_are_shown_in_words(value, paid):
+    explorer = reward_playground([functools.partial(weighted, weight=value)])
+    assert explorer.shown.words.startswith("weighted(weight=") and paid in explorer.shown.words
+    assert ("What a completion weighs" in explorer.shown.words) == ("no usable" not in paid)
+
+
+def test_a_result_of_no_dimension_is_shown_in_words():
+    explorer = reward_playground({"tensor": lambda completions, **kwargs: torch.tensor(1.0)})
+    assert (
+        "tensor pays ?: it must return a list with one number a completion; it returned tensor(1.)" in explorer.shown.words
+    )

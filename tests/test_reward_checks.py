@@ -1,7 +1,11 @@
 """Rewards, tried before a training and guarded during it."""
 
+import copy
+import functools
 import math
+import random
 import re
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +13,9 @@ import pytest
 import torch
 from tiny_trainers import tiny_trainer
 
+from helper.machine.device import set_seed
 from helper.rewards import boxed_format_reward, completion_text, graded_reward, random_reward, reward_func
-from helper.trainers.reward_checks import check_reward, guard_reward
+from helper.trainers.reward_checks import check_reward, guard_reward, random_states
 
 SAMPLES = [(r"So \boxed{72}.", "72"), (r"So \boxed{71}.", "72"), ("So 72.", "72")]
 
@@ -246,3 +251,159 @@ def test_a_guarded_reward_stops_the_run_at_its_step(value, tiny, tmp_path):
     trainer.reward_funcs = [guard_reward(late)]
     with pytest.raises(ValueError, match=f"late, step 3 gave {value} for completion 3 "):
         trainer.train()
+
+
+def as_messages(*texts):
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+COLUMNS = {
+    "ground_truth": ["2", "1"], "prompts": [[{"role": "user", "content": "q"}]] * 2, "completion_ids": [[1, 2], [3]],
+    "table": [{"a": [1]}, {"a": [2]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("change", ["sort", "inside", "clear", "append"])
+def test_a_guard_sees_changes_of_every_input(name, change):
+    def changes(completions, **kwargs):
+        values = kwargs[name]
+        inner = values[0]
+        {
+            "sort": lambda: values.reverse(),
+            "inside": lambda: inner.clear() if hasattr(inner, "clear") else values.__setitem__(0, "x"),
+            "clear": values.clear,
+            "append": lambda: values.append(values[0]),
+        }[change]()
+        return [0.0, 1.0]
+
+    columns = copy.deepcopy(COLUMNS) if name != "prompts" else {**COLUMNS, "prompts": [["q"], ["r"]]}
+    with pytest.raises(ValueError, match=rf"^changes, step 5: it changes its inputs \({name}\)"):
+        guard_reward(changes)(completions=as_messages("a", "b"), trainer_state=SimpleNamespace(global_step=4), **columns)
+
+
+def test_a_guard_takes_what_cannot_be_compared_or_copied():
+    class Stubborn:
+        def __deepcopy__(self, memo):
+            raise RuntimeError("no copy")
+
+    def plain(completions, **kwargs):
+        return [0.0, 1.0]
+
+    columns = {"array": [np.ones(2)] * 2, "stubborn": [Stubborn()] * 2, "log_metric": print}
+    assert guard_reward(plain)(completions=as_messages("a", "b"), **columns) == [0.0, 1.0]
+
+
+# Random numbers
+
+SEEDS = {
+    "torch": lambda: torch.manual_seed(5),
+    "torch, as the run": lambda: torch.manual_seed(torch.initial_seed()),
+    "numpy": lambda: np.random.seed(5),
+    "random": lambda: random.seed(5),
+    "all": lambda: set_seed(5),
+    "and draws": lambda: torch.manual_seed(5) and torch.rand(3),
+    "random and draws": lambda: (random.seed(5), random.random()),
+}
+
+
+def seeding(kind):
+    def seeding(completions, **kwargs):
+        SEEDS[kind]()
+        return [float(number) for number in range(len(completions))]
+
+    return seeding
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_a_reward_that_seeds_the_training_is_named(kind):
+    before = random_states()
+    with pytest.raises(ValueError, match="^seeding: it seeds the random numbers of (torch|numpy|random), from which the tr"):
+        check_reward(seeding(kind), SAMPLES)
+    assert random_states() == before  # the check leaves them alone
+    guarded = guard_reward(seeding(kind))
+    with pytest.raises(ValueError, match="^seeding: it seeds the random numbers"):
+        for _ in range(2):
+            guarded(completions=as_messages("a", "b"))
+            torch.rand(1), np.random.random(), random.random()  # the training goes on
+
+
+@pytest.mark.parametrize("kind", ["torch", "torch, as the run"])
+def test_a_seed_of_torch_is_seen_at_the_first_call(kind):
+    torch.rand(1)
+    with pytest.raises(ValueError, match="it seeds the random numbers of torch"):
+        guard_reward(seeding(kind))(completions=as_messages("a", "b"))
+
+
+def test_a_reward_may_draw_and_have_a_generator_of_its_own():
+    def draws(completions, **kwargs):
+        own = random.Random(5).random() + torch.rand(1, generator=torch.Generator().manual_seed(5)).item()
+        return [own + random.random() + np.random.random() + torch.rand(1).item() for _ in completions]
+
+    guarded = guard_reward(draws)
+    for _ in range(700):  # once around each generator's block
+        guarded(completions=as_messages("a", "b"))
+    assert len(check_reward(draws, SAMPLES, deterministic=False)) == 3
+    assert len(check_reward(reward_func, SAMPLES)) == 3
+
+
+# Partial functions, NumPy's numbers, tensors
+
+
+def weighted(completions, weight, power=1, **kwargs):
+    return [weight * len(completion_text(completion)) ** power for completion in completions]
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (functools.partial(weighted, weight=2.0), "weighted(weight=2.0)"),
+        (functools.partial(functools.partial(weighted, power=2), weight=3), "weighted(power=2, weight=3)"),
+        (functools.partial(weighted, weight=1, power=1), "weighted(weight=1, power=1)"),
+        (functools.partial(reward_func), "reward_func()"),
+        (reward_func, "reward_func"),
+    ],
+)
+def test_a_partial_function_has_its_functions_name(function, name):
+    assert guard_reward(function).__name__ == name
+    assert len(check_reward(function, SAMPLES)) == 3
+    broken = functools.partial(lambda completions, **kwargs: None) if name == "reward_func" else None
+    if broken:
+        with pytest.raises(TypeError, match=r"^<lambda>\(\) returned None"):
+            check_reward(broken, SAMPLES)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        list(np.float32([0, 1, 0.5])), list(np.float64([0, 1, 0.5])), list(np.int64([0, 1, 2])),
+        list(np.array([True, False, True])), [Fraction(1, 2), 1, 0], [True, False, 0.5],
+    ],
+)  # fmt: skip
+def test_lists_of_numbers_are_taken(values):
+    table = check_reward(lambda completions, **kwargs: values[: len(completions)], SAMPLES)
+    assert table["reward"].tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (torch.zeros(3), r"a Tensor of shape \(3,\): return a list of floats, one a sample. .tolist\(\) makes one"),
+        (np.zeros(3), r"a ndarray of shape \(3,\): .*\.tolist\(\)"),
+        (torch.tensor(1.0), r"a Tensor of shape \(\): return a list of floats, one a sample\.$"),
+        (np.array(1.0), r"a ndarray of shape \(\): return a list"),
+        (np.float64(1.0), r"a float64 of shape \(\): return a list"),
+        ([torch.tensor(1.0)] * 3, r"a float is wanted, not a Tensor. float\(reward\) makes one of it"),
+        ([np.array(1.0)] * 3, r"a float is wanted, not a ndarray. float\(reward\)"),
+        ([torch.ones(1)] * 3, "a float is wanted, not a Tensor.$"),
+        ([[1.0]] * 3, "a float is wanted, not a list"),
+        ([1j] * 3, "a float is wanted, not a complex"),
+        ({0: 1.0}, "returned a dict: return a list"),
+        ((r for r in [1.0, 0.0, 1.0]), "returned a generator: return a list"),
+    ],
+)
+def test_results_of_other_kinds_say_what_to_do(result, words):
+    with pytest.raises(TypeError, match=words):
+        check_reward(lambda completions, **kwargs: result, SAMPLES)
+    with pytest.raises(TypeError, match=words.replace("a sample", "a completion")):
+        guard_reward(lambda completions, **kwargs: result)(completions=as_messages("a", "b", "c"))

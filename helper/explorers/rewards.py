@@ -1,7 +1,7 @@
 """Explorer: what reward functions pay for a completion, and why."""
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 from ipywidgets import Text, Textarea
 
@@ -9,6 +9,8 @@ from helper.answers import answers_match, extract_boxed
 from helper.explorers.explorer import LONGEST_TEXT, Explorer, check_text, look
 from helper.figures.page import View, fact_list, page, text_table
 from helper.rewards import hackable_reward
+from helper.trainers.reward_checks import is_number, name_of
+from helper.validation import shorten
 
 
 def reward_playground(
@@ -17,7 +19,7 @@ def reward_playground(
     """Type a completion; see what every reward function pays for it, and why. A function's error is shown in words."""
     functions = reward_functions
     if not isinstance(functions, dict):
-        functions = {function.__name__: function for function in reward_functions}
+        functions = {name_of(function): function for function in reward_functions}
     controls = {
         "completion": Textarea(completion, rows=3, **look("completion", at_once=True)),
         "expected": Text(str(expected), **look("expected answer", at_once=True)),
@@ -46,8 +48,8 @@ def _pay(function: Callable, completion: str, expected: str) -> tuple[str, str]:
         return "error", f"{type(error).__name__}: {error}"
     if not isinstance(paid, list | tuple) or len(paid) != 1:
         return "?", f"it must return a list with one number a completion; it returned {paid!r:.80}"
-    if isinstance(paid[0], str) or paid[0] is None or not math.isfinite(paid[0]):
-        return str(paid[0]), "no usable reward: nothing right is learned from it"
+    if not is_number(paid[0]):
+        return shorten(str(paid[0]), 80), "no usable reward: nothing right is learned from it"
     return f"{float(paid[0]):g}", ""
 
 
@@ -67,5 +69,6 @@ def _reason(name: str, function: Callable, text: str, expected: str) -> str:
         "hackable_reward": f"the number {expected} {stands} somewhere in the text",
         "random_reward": "a coin was tossed; nobody read the text",
     }
-    about = (function.__doc__ or "(its docstring is empty)").strip().splitlines()[0]
+    own = function.func if isinstance(function, partial) else function
+    about = (own.__doc__ or "(its docstring is empty)").strip().splitlines()[0]
     return reasons.get(name, about)

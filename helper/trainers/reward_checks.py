@@ -7,7 +7,9 @@ import copy
 import functools
 import inspect
 import numbers
+import random
 from collections.abc import Iterable
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +21,7 @@ from helper.validation import shorten
 
 # What TRL's GRPO trainer passes to a reward function beside the columns of the data set.
 PASSED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+TOOLS = ("trainer_state", "log_extra", "log_metric")  # of these, what is no data
 LARGEST_REWARD = torch.finfo(torch.float32).max  # the trainer's tensors: what is larger becomes inf there
 SAMPLE = 'a sample is a pair ("So 72.", "72") or a dict {"completion": "So 72.", "ground_truth": "72"}'
 
@@ -32,20 +35,21 @@ def check_reward(
     passed as `ground_truth`, or dicts of `completion` and the data set's other columns. `as_messages`: completions
     arrive as message lists, as they do when the prompts are message lists. `allow_none`: None is meant, for
     "no opinion on this one".
-    Raises TypeError (signature, kind of result) or ValueError (length, nan, inf, constant), naming the sample.
+    Raises TypeError (signature, kind of result) or ValueError (length, nan, inf, constant, changed inputs, random numbers
+    begun anew), naming the sample. The random numbers are left as they were.
     """
     columns = _sample_columns(samples)
     name, texts = name_of(reward_func), columns["completion"]
     _check_signature(reward_func, (*PASSED, *columns))
-    rewards = _call_on_samples(reward_func, columns, as_messages)
+    with _kept_random_numbers():
+        rewards, again = _call_twice(reward_func, columns, as_messages)
     _raise_if_faulty(name, rewards, texts, allow_none, place="sample")
     if len(set(rewards)) == 1:
         raise ValueError(
             f"{name} gives {rewards[0]} for all {len(texts)} samples. A constant reward trains nothing: test it "
             "with a right and a wrong completion, and see which condition is never met."
         )
-    again = _call_on_samples(reward_func, columns, as_messages) if deterministic else rewards
-    for number, (first, second) in enumerate(zip(rewards, again, strict=True)):
+    for number, (first, second) in enumerate(zip(rewards, again if deterministic else rewards, strict=True)):
         if first != second:
             raise ValueError(
                 f"{name} gave {first}, then {second} for sample {number} ({quoted(texts[number])}). If it is meant "
@@ -57,26 +61,84 @@ def check_reward(
 def guard_reward(reward_func, allow_none: bool = False):
     """The same reward function, stopping the run at its first nan, inf, None or wrong length.
 
-    The trainer would go on: nan and None count as "no opinion", and an inf gives its whole group a gradient of zero.
-    Raises ValueError, or TypeError for what is no list of numbers, with the step and the completion.
+    The trainer would go on: nan and None count as "no opinion", and an inf gives its whole group a gradient of zero. It
+    stops as well when the function changes what it is given (completions, prompts, columns), or seeds the random numbers
+    from which the training draws. Raises ValueError, or TypeError for what is no list of numbers, with the step and the
+    completion.
     """
     _check_signature(reward_func)
-    name = name_of(reward_func)
+    name, left = name_of(reward_func), {}
 
     @functools.wraps(reward_func)
     def guarded(completions: list, **kwargs) -> list[float]:
         texts = [completion_text(completion) for completion in completions]
-        before = copy.deepcopy(completions)
+        inputs = {"completions": completions, **{key: kwargs[key] for key in kwargs if key not in TOOLS}}
+        before, watched = _copies(inputs)
+        drawn = random_states()
         rewards = reward_func(completions=completions, **kwargs)
         state = kwargs.get("trainer_state")
         where = name if state is None else f"{name}, step {state.global_step + 1}"
-        if completions != before:
-            raise ValueError(_changes_inputs(where, "completions"))
+        _raise_if_changed(where, inputs, before, watched)
+        left.update(_raise_if_seeded(where, drawn, left))
         _raise_if_faulty(where, rewards, texts, allow_none)
         return rewards
 
     guarded.__name__ = name  # the trainer logs under it
     return guarded
+
+
+# The random numbers that trainings draw from
+
+
+def random_states() -> dict[str, object]:
+    """Where each library's generator stands; two that compare equal go on alike."""
+    _, words, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (words.tobytes(), *rest),
+        "random": random.getstate(),
+    }
+
+
+@contextmanager
+def _kept_random_numbers():
+    """Put every generator back to where it stood."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+def _raise_if_seeded(where: str, before: dict, left: dict) -> dict:
+    """Where the generators stand now; ValueError for one that began anew.
+
+    `left`: where an earlier call left them. Who draws goes on from another place; who seeds ends at the same one, or, of
+    PyTorch's, at the beginning of a seed.
+    """
+    after = random_states()
+    begun = torch.Generator().manual_seed(torch.initial_seed()).get_state().numpy().tobytes()
+    for name, state in after.items():
+        if state != before[name] and state in (left.get(name), begun):
+            raise ValueError(
+                f"{where}: it seeds the random numbers of {name}, from which the training draws too: each step would draw "
+                "the same. Take a generator of its own: random.Random(seed), torch.Generator().manual_seed(seed)."
+            )
+    return after
+
+
+def _call_twice(reward_func, columns: dict[str, list], as_messages: bool) -> tuple:
+    """What it gives for the samples, twice, with the random numbers at two places."""
+    before = random_states()
+    first = _call_on_samples(reward_func, columns, as_messages)
+    left = _raise_if_seeded(name_of(reward_func), before, {})
+    torch.rand(1), np.random.random(), random.random()  # to another place
+    before = random_states()
+    second = _call_on_samples(reward_func, columns, as_messages)
+    _raise_if_seeded(name_of(reward_func), before, left)
+    return first, second
 
 
 def _sample_columns(samples: list) -> dict[str, list]:
@@ -133,8 +195,7 @@ def _check_signature(reward_func, passed: tuple | None = None) -> None:
 def _call_on_samples(reward_func, columns: dict[str, list], as_messages: bool):
     try:
         inputs = _inputs(columns, as_messages)
-        before = copy.deepcopy(inputs)
-        watched = [name for name in inputs if _are_equal(inputs[name], before[name])]
+        before, watched = _copies(inputs)
         rewards = _call(reward_func, inputs)
     except Exception as error:
         hint = " Completions are message lists: completion_text(completion) is the text." if as_messages else ""
@@ -146,9 +207,7 @@ def _call_on_samples(reward_func, columns: dict[str, list], as_messages: bool):
                 words = f"{in_one_line(error)}{hint}"
                 raise ValueError(f"{name_of(reward_func)} fails on sample {number} ({quoted(text)}): {words}") from error
         raise ValueError(f"{name_of(reward_func)} fails on the samples together: {in_one_line(error)}{hint}") from error
-    for name in watched:
-        if not _are_equal(inputs[name], before[name]):
-            raise ValueError(_changes_inputs(name_of(reward_func), name))
+    _raise_if_changed(name_of(reward_func), inputs, before, watched)
     return rewards
 
 
@@ -175,8 +234,22 @@ def _are_equal(one: list, other: list) -> bool:
         return False
 
 
-def _changes_inputs(where: str, name: str) -> str:
-    return f"{where}: it changes its inputs ({name}), which other rewards and the trainer still read. Work on a copy."
+def _copies(inputs: dict[str, list]) -> tuple[dict[str, list], list[str]]:
+    """Copies of what a reward function is given, and the names of those that can be compared."""
+    before = {}
+    for name, values in inputs.items():
+        with suppress(Exception):  # pictures and the like may refuse
+            before[name] = copy.deepcopy(values)
+    return before, [name for name in before if _are_equal(inputs[name], before[name])]
+
+
+def _raise_if_changed(where: str, inputs: dict, before: dict, watched: list[str]) -> None:
+    changed = [name for name in watched if not _are_equal(inputs[name], before[name])]
+    if changed:
+        raise ValueError(
+            f"{where}: it changes its inputs ({', '.join(changed)}), which other rewards and the trainer still read. Work "
+            "on a copy."
+        )
 
 
 def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, place: str = "completion") -> None:
@@ -184,7 +257,8 @@ def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, pl
         raise TypeError(f"{where} returned None: does it end with `return`?")
     if not isinstance(rewards, list | tuple):
         shape = f" of shape {tuple(rewards.shape)}" if hasattr(rewards, "shape") else ""
-        raise TypeError(f"{where} returned a {type(rewards).__name__}{shape}: return a list of floats, one a {place}.")
+        hint = " .tolist() makes one of it." if len(getattr(rewards, "shape", ())) == 1 else ""
+        raise TypeError(f"{where} returned a {type(rewards).__name__}{shape}: return a list of floats, one a {place}.{hint}")
     if len(rewards) != len(texts):
         raise ValueError(f"{where} returned {len(rewards)} rewards for {len(texts)} {place}s: return one for each.")
     for number, (reward, text) in enumerate(zip(rewards, texts, strict=True)):
@@ -192,7 +266,8 @@ def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, pl
         if reward is None and not allow_none:
             raise ValueError(f"{what}: is there a way through it without `return`? If None is meant: allow_none=True.")
         if reward is not None and not isinstance(reward, numbers.Real | np.bool_):
-            raise TypeError(f"{what}: a float is wanted, not a {type(reward).__name__}.")
+            hint = " float(reward) makes one of it." if getattr(reward, "shape", None) == () else ""
+            raise TypeError(f"{what}: a float is wanted, not a {type(reward).__name__}.{hint}")
         if reward is not None and not _is_finite(reward):
             raise ValueError(f"{what}: a reward must be a finite number. Divided by zero, or took a logarithm of it?")
 
@@ -204,7 +279,17 @@ def _is_finite(reward) -> bool:
         return False
 
 
+def is_number(reward) -> bool:
+    """Whether it is a finite number that the trainer can hold; NumPy's numbers are, arrays and tensors are not."""
+    return isinstance(reward, numbers.Real | np.bool_) and _is_finite(reward)
+
+
 def name_of(reward_func) -> str:
+    """A function's name; of a partial one that of its function, with the arguments it fixes."""
+    if isinstance(reward_func, functools.partial):
+        fixed = [f"{name}={shorten(repr(value), 20)}" for name, value in reward_func.keywords.items()]
+        fixed = [*(shorten(repr(value), 20) for value in reward_func.args), *fixed]
+        return f"{name_of(reward_func.func)}({', '.join(fixed)})"
     return getattr(reward_func, "__name__", type(reward_func).__name__)
 
 
