@@ -6,6 +6,7 @@ Left out on purpose: streaming, caching of processed data, and repair: a bad lin
 
 import difflib
 import json
+import math
 import os
 from codecs import BOM_UTF8
 from collections.abc import Iterable
@@ -16,12 +17,22 @@ from datasets import Dataset
 from pyarrow import ArrowException
 
 from helper.machine.folders import project_folder
-from helper.machine.hub import hub_is_reachable
+from helper.machine.hub import hub_is_reachable, places_of
 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # Hub data sets that want to be told which part of them
 LINE_HINT = "Each row is one JSON object on one line."
 LIST_HINT = "This looks like one JSON list: read it with json.load, or write it one row a line."
 DEEPEST = 50  # lists and objects in one another; Arrow's tables end at 64
+OTHER_KINDS = {  # how a file begins that is no JSON: what it is, and what to do
+    b"version https://git-lfs": "only a pointer of Git LFS: run `git lfs pull`, or download the file itself",
+    b"<!doctype html": 'a web page: download the file itself (on GitHub and the Hub: "raw" or "download")',
+    b"<html": 'a web page: download the file itself (on GitHub and the Hub: "raw" or "download")',
+    b"<?xml": "XML: perhaps the answer of a server that refused the download",
+    b"\x1f\x8b": "compressed: unpack it with gunzip",
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"PAR1": "a Parquet file: datasets.Dataset.from_parquet(path) reads it",
+    b"\x89PNG": "a picture",
+}
 CUT_HINT = "The file looks cut off there: copy, download or write it again."
 
 
@@ -30,13 +41,15 @@ def load_course_dataset(
 ) -> Dataset:
     """A data set as a `datasets.Dataset`; with `limit`, that many rows drawn with `seed`.
 
-    `name`: "sprout-sft" and its like (data/sft/<split>.jsonl), a .jsonl file, or a Hub name; `revision`: a Hub
-    branch, tag or commit (default: main).
+    `name`: "sprout-sft" and its like (data/sft/<split>.jsonl), a .jsonl file, which has no splits, or a Hub name;
+    `revision`: a Hub branch, tag or commit (default: main).
     Raises within seconds, with what to do: ValueError (a misspelt name, a broken row, another kind of file),
     FileNotFoundError (no such file), ConnectionError (a Hub name and no network).
     """
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"The name of a data set is a text or a path, not a {type(name).__name__}.")
+    if not isinstance(split, str):
+        raise TypeError(f'split={split!r:.40} is a {type(split).__name__}: give its name, such as "train" or "test".')
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
         raise TypeError(
             f"limit={limit!r:.40} is a {type(limit).__name__}: give a whole number from 1, or None for all rows."
@@ -45,8 +58,11 @@ def load_course_dataset(
         raise ValueError(f"limit={limit} leaves no rows: give a number from 1, or None for all of them.")
     name = os.fspath(name)
     path = _local_file(name, split)
+    shipped = name.startswith("sprout-")
+    if path and not shipped and split not in ("train", path.stem):
+        raise ValueError(f'"{name}" is a file and has no split "{split}": leave split out, or name the file of that split.')
     if path and revision is not None:
-        kind = "comes with the course" if name.startswith("sprout-") else "is a file"
+        kind = "comes with the course" if shipped else "is a file"
         raise ValueError(f'"{name}" {kind} and has no revisions: leave revision="{revision}" out.')
     dataset = _from_rows(read_jsonl(path), path) if path else _from_hub(name, split, revision)
     if limit is not None and limit < len(dataset):
@@ -77,13 +93,18 @@ def shipped_datasets() -> list[str]:
 
 def _local_file(name: str, split: str) -> Path | None:
     """The .jsonl file that `name` stands for, None for a Hub name; raises when it can be neither."""
-    paths = (Path(name).expanduser(), project_folder() / name)
-    if name.endswith((".jsonl", ".json")):
+    paths = places_of(name, project_folder())
+    if "://" in name:
+        raise ValueError(f'"{name}" is an address: download the file and name it, or give a Hub name, "owner/name".')
+    if name.lower().endswith((".jsonl", ".json")):
         for path in paths:
             if path.exists():
                 return path  # perhaps a folder: read_jsonl says so
         near = _near_file(paths)
         raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).{near}')
+    for path in paths:
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            raise ValueError(f'{path} was written by save_to_disk: datasets.load_from_disk("{name}") reads it.')
     if any(path.is_file() for path in paths):
         raise ValueError(
             f'"{name}" is no .jsonl file. With pandas: table.to_json("rows.jsonl", orient="records", lines=True).'
@@ -95,13 +116,13 @@ def _local_file(name: str, split: str) -> Path | None:
         return folder
     if "/" in name:
         return next((path for path in paths if any(path.glob("*.jsonl"))), None)  # a folder: read_jsonl says so
-    folder = project_folder() / "data" / name.removeprefix("sprout-")
-    path = folder / f"{split}.jsonl"
-    if name.startswith("sprout-") and path.is_file():
-        return path
-    if name.startswith("sprout-") and any(folder.glob("*.jsonl")):
-        splits = ", ".join(sorted(file.stem for file in folder.glob("*.jsonl")))
-        raise ValueError(f'{name} has no split "{split}": it has {splits}.')
+    splits = {}
+    if name in shipped_datasets():
+        splits = {file.stem: file for file in (project_folder() / "data" / name.removeprefix("sprout-")).glob("*.jsonl")}
+    if split in splits:
+        return splits[split]
+    if splits:
+        raise ValueError(f'{name} has no split "{split}": it has {", ".join(sorted(splits))}.')
     raise ValueError(f'There is no data set "{name}"{_did_you_mean(name, shipped_datasets())}')
 
 
@@ -163,7 +184,11 @@ def read_jsonl(path: str | Path) -> list[dict]:
         raise IsADirectoryError(f"{path} is a folder, not a file: {todo}.")
     if not path.is_file():
         raise FileNotFoundError(f'There is no file "{path}" (looked from {Path.cwd()}).{_near_file([path])}')
-    lines = path.read_bytes().removeprefix(BOM_UTF8).split(b"\n")
+    content = path.read_bytes().removeprefix(BOM_UTF8)
+    for start, kind in OTHER_KINDS.items():
+        if content[:100].lstrip().lower().startswith(start.lower()):
+            raise ValueError(f"{path} holds no rows but is {kind}.")
+    lines = content.split(b"\n")
     rows = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise ValueError(f"{path} has no rows: the file is empty. Copy, download or write it again.")
@@ -175,7 +200,7 @@ def _parse_line(line: bytes, where: str, last: bool) -> dict:
     start = line.lstrip()[:1]
     cut_off = last and start == b"{"
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        row = DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         todo = CUT_HINT if cut_off and error.reason == "unexpected end of data" else "Save the file as UTF-8 text."
         raise ValueError(f"{where}: not UTF-8. {todo}") from None
@@ -203,6 +228,25 @@ def _depth(value) -> int:
 
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is no JSON value; write null or leave it out")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text:.40} is larger than any number here; write it as text or leave it out")
+    return number
+
+
+def _object(pairs: list[tuple]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'"{twice:.40}" stands twice in one object, and only one of the two would be read')
+    return row
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
 
 
 def _near_file(paths: Iterable[Path]) -> str:

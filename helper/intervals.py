@@ -34,8 +34,11 @@ def paired_difference(before: list[bool], after: list[bool]) -> tuple[float, flo
 
     Newcombe's square-and-add interval for paired shares (Newcombe 1998, Statistics in Medicine 17:2635-2650,
     method 10): Wilson's interval of each share, joined with their (continuity-corrected) correlation.
+    Raises ValueError for what is neither right nor wrong: only True, False, 1 and 0 are.
     """
     n = paired_length(before, after)
+    for name, values in (("before", before), ("after", after)):
+        _check_right_or_wrong(name, values)
     both = sum(bool(x) and bool(y) for x, y in zip(before, after, strict=True))
     first, second = sum(map(bool, before)), sum(map(bool, after))
     p1, p2 = first / n, second / n
@@ -48,6 +51,15 @@ def paired_difference(before: list[bool], after: list[bool]) -> tuple[float, flo
     down = _joined(p2 - low2, high1 - p1, correlation)
     up = _joined(high2 - p2, p1 - low1, correlation)
     return p2 - p1, max(p2 - p1 - down, -1.0), min(p2 - p1 + up, 1.0)
+
+
+def _check_right_or_wrong(name: str, values) -> None:
+    for place, value in enumerate(values):
+        if isinstance(value, str) or not (np.isscalar(value) and value in (0, 1)):
+            raise ValueError(
+                f"Answer {place} {name} is {value!r:.40}, neither right nor wrong: give True or False. For other numbers "
+                "take mean_interval of the differences."
+            )
 
 
 def mean_interval(values: list[float], z: float = 1.96, bounds: tuple | None = None) -> tuple[float, float]:

@@ -85,7 +85,7 @@ def resolve_model_name(model_name: str | os.PathLike, revision: str | None = Non
         if revision:
             raise ValueError(f"{model_name} comes with the course and has no revisions: leave revision={revision!r} out.")
         return _shipped_folder(model_name), True
-    for place in places_of(model_name):
+    for place in places_of(model_name, project_folder()):
         if place.is_dir():
             check_folder(place)
             return str(place), True

@@ -110,8 +110,8 @@ def read_error(path, error=ValueError):
 
 def test_rows_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n {"a": "\xc3\xa9\xe2\x80\xa8"} \n{"a": 1, "a": 2}')
-    assert read_jsonl(path) == read_jsonl(str(path)) == [{"a": 1}, {"a": "é\u2028"}, {"a": 2}]
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n {"a": "\xc3\xa9\xe2\x80\xa8"} \n{"a": 2, "b": {"a": 1}}')
+    assert read_jsonl(path) == read_jsonl(str(path)) == [{"a": 1}, {"a": "é\u2028"}, {"a": 2, "b": {"a": 1}}]
 
 
 GOOD_LINE = b'{"a": [1]}\n'
@@ -136,6 +136,20 @@ GOOD_LINE = b'{"a": [1]}\n'
         (b'"text"\n', ["line 1: not a JSON object"]),
         (GOOD_LINE + b'{"a": NaN}\n', ["line 2: NaN", "null"]),
         (b'{"a": -Infinity}\n', ["line 1: -Infinity", "null"]),
+        (GOOD_LINE + b'{"a": 1e999}\n', ["line 2: 1e999 is larger than any number"]),
+        (b'{"a": [{"b": -2.5e+400}]}\n', ["line 1: -2.5e+400 is larger"]),
+        (b'{"a": ' + b"9" * 400 + b".5}\n", ["line 1: 9999", "is larger than any number"]),
+        (GOOD_LINE + b'{"a": 1, "a": 2}\n', ['line 2: "a" stands twice in one object', "only one of the two"]),
+        (b'{"b": {"c": 1, "d": 2, "c": 1}}\n', ['line 1: "c" stands twice']),
+        (b'{"m": [{"role": "user", "content": "x", "role": "user"}]}\n', ['line 1: "role" stands twice']),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", ["only a pointer of Git LFS: run `git lfs pull`"]),
+        (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\n", ["only a pointer of Git LFS"]),
+        (b"<!DOCTYPE html><html></html>", ["a web page: download the file itself"]),
+        (b"\n  <HTML lang='en'>\n", ["a web page"]),
+        (b"<?xml version='1.0'?><Error/>", ["XML: perhaps the answer of a server that refused"]),
+        (b"\x1f\x8b\x08\x00", ["compressed: unpack it with gunzip"]),
+        (b"PK\x03\x04\x00", ["a zip archive"]),
+        (b"PAR1\x15", ["a Parquet file: datasets.Dataset.from_parquet"]),
         (b'{"a": ' + b"9" * 5000 + b"}\n", ["line 1"]),
         (b"[" * 200_000, ["line 1"]),
         (GOOD_LINE + b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", ["line 2: lists or objects more than 50 deep"]),
@@ -273,3 +287,68 @@ def test_rows_nested_as_deep_as_allowed_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": ' + "[" * 49 + "]" * 49 + "}")
     assert len(load_course_dataset(path)) == 1
+
+
+def test_numbers_of_every_size_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1e308, "b": 5e-400, "c": -0.0, "d": 12345678901234567890, "e": 1E+2}')
+    assert read_jsonl(path) == [{"a": 1e308, "b": 0.0, "c": 0.0, "d": 12345678901234567890, "e": 100.0}]
+
+
+# Splits, and other places of rows
+
+
+@pytest.mark.parametrize("name", ["data/sft/train.jsonl", "rows.jsonl", "ROWS.JSONL", "Rows.Jsonl"])
+def test_a_file_has_no_splits(project, name):
+    if "/" not in name:
+        (project / name).write_text('{"a": 1}\n')
+    name = str(project / name)
+    rows = len(load_course_dataset(name))
+    assert rows == len(load_course_dataset(name, split="train"))
+    for split in ("test", "validation", "train[:1]", ""):
+        with pytest.raises(ValueError, match="is a file and has no split .*: leave split out, or name the file"):
+            load_course_dataset(name, split=split)
+    assert len(load_course_dataset(str(project / "data/sft/test.jsonl"), split="test")) == 1  # its own name
+
+
+@pytest.mark.parametrize(
+    "split", ["../eval/facts", "../sft/train", "/etc/passwd", "..", "", "train.jsonl", "Train", "*", "tr?in"]
+)
+def test_a_split_does_not_leave_its_folder(project, split):
+    with pytest.raises(ValueError, match=r'sprout-sft has no split ".*": it has test, train\.'):
+        load_course_dataset("sprout-sft", split=split)
+
+
+@pytest.mark.parametrize("name", ["sprout-eval", "sprout-../sft", "sprout-sft/..", "sprout-", "sprout-models"])
+def test_a_name_does_not_lead_elsewhere(project, name):
+    with pytest.raises((ValueError, ConnectionError)):
+        load_course_dataset(name, split="facts")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "error", "words"),
+    [
+        ("sprout-sft", None, TypeError, 'split=None is a NoneType: give its name, such as "train"'),
+        ("sprout-sft", 3, TypeError, "split=3 is a int"),
+        ("sprout-sft", ["train"], TypeError, "is a list"),
+        (5, "train", TypeError, "a text or a path, not a int"),
+        (b"sprout-sft", "train", TypeError, "a text or a path, not a bytes"),
+        ("~nosuch/rows.jsonl", "train", FileNotFoundError, "There is no file"),
+        ("~nosuch/x", "train", FileNotFoundError, "There is no file"),
+        ("https://huggingface.co/datasets/openai/gsm8k", "train", ValueError, "is an address: download the file"),
+        ("http://a/rows.jsonl", "train", ValueError, "is an address"),
+    ],
+)
+def test_what_is_no_name_or_split_is_one_clear_error(project, name, split, error, words):
+    with pytest.raises(error, match=words) as caught:
+        load_course_dataset(name, split=split)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_save_to_disk_wrote_is_named(project):
+    rows = Dataset.from_list([{"a": 1}])
+    rows.save_to_disk(project / "saved")
+    DatasetDict(train=rows).save_to_disk(project / "both")
+    for name in ("saved", "both", "./saved"):
+        with pytest.raises(ValueError, match=r"was written by save_to_disk: datasets.load_from_disk\(\".*\"\) reads it"):
+            load_course_dataset(str(project / name))

@@ -77,3 +77,18 @@ def test_mean_interval():
     assert mean_interval([0.9, 1.0, 1.0])[1] == 1.0 and mean_interval([10.0, 20.0])[1] > 20
     with pytest.raises(ValueError, match="finite"):
         mean_interval([math.nan, 1.0])
+
+
+@pytest.mark.parametrize("odd", [math.nan, 0.5, "False", "", None, 2, -1, [True], np.nan, np.array([1, 0]), 1 + 1j, b"1"])
+def test_what_is_neither_right_nor_wrong_is_named(odd):
+    for before, after, name in (([True, odd], [True, True], "before"), ([True, True], [False, odd], "after")):
+        with pytest.raises(ValueError, match=f"Answer 1 {name} is .*, neither right nor wrong: give True or False"):
+            paired_difference(before, after)
+
+
+@pytest.mark.parametrize("right", [True, 1, 1.0, np.bool_(True), np.int64(1), np.float32(1)])
+def test_right_may_be_written_in_several_ways(right):
+    wrong = type(right)(0)
+    expected = paired_difference([True, False, False], [True, True, False])
+    assert paired_difference([right, wrong, wrong], [right, right, wrong]) == expected
+    assert paired_difference(np.array([right, wrong, wrong]), np.array([right, right, wrong])) == expected

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import huggingface_hub
 
-from helper.machine.folders import project_folder
 
-
-def places_of(name: str) -> list[Path]:
+def places_of(name: str, project: Path) -> list[Path]:
     """Where `name` may be on this machine: as a path from here, and from the project's folder."""
     places = []
     with suppress(RuntimeError):  # "~somebody" of whom there is no home
         places.append(Path(name).expanduser())
-    return [*places, project_folder() / name]
+    return [*places, project / name]
 
 
 def hub_is_reachable(seconds: float = 4.0) -> bool:
