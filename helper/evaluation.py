@@ -4,6 +4,7 @@ Left out on purpose: models as judges. Intervals: `helper.intervals`; what is sa
 """
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -11,29 +12,57 @@ from helper.generation import generate_responses
 from helper.graders import grade
 from helper.intervals import wilson_interval
 from helper.scoreboards import scoreboard
+from helper.symbolic import saying_what_ran_out
 
 
 def evaluate(model, tokenizer, rows: list[dict], max_new_tokens: int = 128, batch_size: int = 64) -> pd.DataFrame:
     """Answer and grade every row of a suite (greedy): a table of id, skill, question, answer, right.
 
-    `rows` have id, skill, question, perhaps system, and the fields that `helper.graders.grade` reads.
+    `rows` have id, skill, question, perhaps system, and the fields that `helper.graders.grade` reads. Raises TypeError or
+    ValueError before anything is generated, naming the row.
     """
-    conversations = []
+    rows, conversations = _checked(rows), []
     for row in rows:
         system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
         conversations.append([*system, {"role": "user", "content": row["question"]}])
     answers = generate_responses(
         model, tokenizer, full_message=conversations, max_new_tokens=max_new_tokens, batch_size=batch_size
     )
-    table = [
-        {
-            **{key: row[key] for key in ("id", "skill", "question")},
-            "answer": answer,
-            "right": bool(grade(row, answer)),
-        }
-        for row, answer in zip(rows, answers, strict=True)
-    ]
-    return pd.DataFrame(table, columns=["id", "skill", "question", "answer", "right"])
+    with saying_what_ran_out():
+        rights = [bool(grade(row, answer)) for row, answer in zip(rows, answers, strict=True)]
+    asked = {key: [row[key] for row in rows] for key in ("id", "skill", "question")}
+    return pd.DataFrame({**asked, "answer": answers, "right": pd.Series(rights, dtype=bool)})
+
+
+def _checked(rows) -> list[dict]:
+    """The rows as a list, each of which can be asked and graded."""
+    if isinstance(rows, str | dict | pd.DataFrame) or not isinstance(rows, Iterable):
+        hints = {str: ": load it first, load_suite(name)", dict: ": put a single row into a list"}
+        hint = hints.get(type(rows), ', as rows.to_dict("records") makes them' if isinstance(rows, pd.DataFrame) else "")
+        raise TypeError(f"The rows of a suite are a list of dicts, not a {type(rows).__name__}{hint}.")
+    rows = list(rows)
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise TypeError(f"Row {number} is a {type(row).__name__}, not a dict with id, skill and question.")
+        missing = [key for key in ("id", "skill", "question") if row.get(key) is None]
+        if missing:
+            raise ValueError(
+                f"Row {number} has no {missing[0]}: a suite's rows have id, skill, question and what grades them."
+            )
+        try:
+            grade(row, "")
+        except Exception as error:  # whatever a row lacks
+            raise ValueError(f"Row {number} (id {row['id']!r:.40}) cannot be graded: {_words(error)}.") from None
+    return rows
+
+
+def _words(error: Exception) -> str:
+    missing = (
+        f"it has no {error}"
+        if isinstance(error, KeyError)
+        else (str(error).strip().splitlines() or [type(error).__name__])[0]
+    )
+    return missing.rstrip(".")[:300]
 
 
 def accuracy_table(results: pd.DataFrame, by: str | None = "skill") -> pd.DataFrame:

@@ -1,6 +1,8 @@
 import pandas as pd
 import pytest
+import torch
 from test_scoreboards import COLUMNS
+from tiny import make_model
 
 from helper import evaluation
 from helper.evaluation import accuracy_table, compare, evaluate
@@ -66,3 +68,64 @@ def test_compare_pairs_on_id_whatever_the_order():
     assert compare(before, after, by="skill")["name"].tolist() == ["x", "y", "all"]
     with pytest.raises(ValueError, match="same questions"):
         compare(before, after.iloc[:3])
+
+
+FACT = {
+    "id": "f",
+    "skill": "facts",
+    "question": "What is a cat?",
+    "grader": "fact",
+    "subject": "cat",
+    "accept": ["an animal"],
+}
+BOXED = {"id": "b", "skill": "maths", "question": "1 + 1?", "grader": "boxed", "value": "2"}
+
+
+def without(row, key):
+    return {name: value for name, value in row.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "words"),
+    [
+        (None, TypeError, "The rows of a suite are a list of dicts, not a NoneType"),
+        (5, TypeError, "not a int"),
+        ("reference", TypeError, r"not a str: load it first, load_suite\(name\)"),
+        (FACT, TypeError, "not a dict: put a single row into a list"),
+        (pd.DataFrame([FACT]), TypeError, r'not a DataFrame, as rows.to_dict\("records"\) makes them'),
+        (["What is a cat?"], TypeError, "Row 0 is a str, not a dict with id, skill and question"),
+        ([FACT, None], TypeError, "Row 1 is a NoneType"),
+        ([FACT, without(FACT, "id")], ValueError, "Row 1 has no id: a suite's rows have id"),
+        ([without(FACT, "skill")], ValueError, "Row 0 has no skill"),
+        ([FACT, {**FACT, "question": None}], ValueError, "Row 1 has no question"),
+        ([FACT, without(BOXED, "value")], ValueError, r"Row 1 \(id 'b'\) cannot be graded: .*value"),
+        ([{**BOXED, "value": None}], ValueError, r"Row 0 \(id 'b'\) cannot be graded"),
+        ([{**BOXED, "value": float("nan")}], ValueError, "cannot be graded"),
+        ([{**FACT, "accept": "an animal"}], ValueError, r"Row 0 \(id 'f'\) cannot be graded"),
+        ([without(FACT, "subject")], ValueError, "cannot be graded: .*subject"),
+        ([without(FACT, "grader")], ValueError, "cannot be graded"),
+        ([{**FACT, "grader": "fcat"}], ValueError, "cannot be graded: .*fcat"),
+        ([FACT, {**FACT, "question": 3}], TypeError, "Question 1 is a int"),
+    ],
+)
+def test_wrong_rows_are_named_before_anything_is_generated(rows, error, words, model, tokenizer, monkeypatch):
+    monkeypatch.setattr(type(model), "forward", lambda *args, **kwargs: pytest.fail("it generated"))
+    with pytest.raises(error, match=words) as caught:
+        evaluate(model, tokenizer, rows)
+    assert "\n" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_any_iterable_of_rows_is_taken(model, tokenizer):
+    rows = [FACT, BOXED]
+    table = evaluate(model, tokenizer, rows, max_new_tokens=3)
+    for same in (tuple(rows), (row for row in rows), iter(rows)):
+        assert evaluate(model, tokenizer, same, max_new_tokens=3).equals(table)
+    assert table["right"].dtype == bool and list(evaluate(model, tokenizer, [])) == list(table)
+
+
+def test_a_model_whose_weights_are_nan_is_not_given_a_score(model, tokenizer):
+    broken = make_model(tokenizer)
+    with torch.no_grad():
+        broken.model.norm.weight[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="gives nan for a next token"):
+        evaluate(broken, tokenizer, [FACT, BOXED], max_new_tokens=3)
