@@ -145,7 +145,8 @@ def print_scoreboards(folder: Path) -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
         print(f"\n{record['lesson']}  (training {record['train_seconds']:.0f} s, {record['peak_memory_mb']} MB)")
         for row in record["metrics"]:
-            interval = f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+            ends = [row["difference_low"], row["difference_high"]]  # None: a single value that is no share has no interval
+            interval = "[" + ", ".join("?" if end is None else f"{end:+.3f}" for end in ends) + "]"
             scores = f"{row['before']:.3f} -> {row['after']:.3f}"
             print(f"  {row['name']:<32} n={row['n']:<4} {scores}   {row['difference']:+.3f} {interval}")
 

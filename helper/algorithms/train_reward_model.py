@@ -10,7 +10,7 @@ import torch
 
 from helper.algorithms.losses import ranking_loss
 from helper.algorithms.reward_models import check_model, scores_of
-from helper.algorithms.runs import LARGEST_NORM, Run, autocast
+from helper.algorithms.runs import LARGEST_NORM, Run, autocast, digest
 from helper.trainers.live import LiveLog
 
 
@@ -29,7 +29,7 @@ def train_reward_model(
     check_model(model, tokenizer)
     settings = {
         "method": "reward model", "learning_rate": learning_rate, "rankings_per_step": rankings_per_step,
-        "bf16": bf16, "seed": seed, "rankings": len(rankings), "K": _size(rankings, rankings_per_step),
+        "bf16": bf16, "seed": seed, "rankings": digest(rankings), "K": _size(rankings, rankings_per_step),
     }  # fmt: skip
     model.eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
