@@ -417,7 +417,7 @@ def test_a_checkpoint_of_other_settings_is_refused(name, value, loaded, reward_m
     with pytest.raises(TrainingStopped):
         model = at_step(1, partial(os.kill, os.getpid(), signal.SIGINT), copy.deepcopy(loaded))
         train(model, tokenizer, tmp_path, size=3)
-    with pytest.raises(ValueError, match=rf"other settings \({'K' if name == 'size' else name}\)"):
+    with pytest.raises(ValueError, match=rf"other settings \({'rankings, K' if name == 'size' else name}\)"):
         train(reward_model, tokenizer, tmp_path, **{"size": 3} | {name: value})
 
 
