@@ -220,7 +220,7 @@ def check_row(row: dict) -> None:
         raise ValueError(f"{name} has no known grader: {kind!r}")
     for field, wanted in NEEDED[kind].items():
         value = row.get(field)
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value):
             raise ValueError(f"{name}: its grader {kind!r} reads the field {field!r}, and that is missing")
         if not (_is_list_of_texts(value) if wanted is list else isinstance(value, wanted)):
             words = "a list of texts" if wanted is list else "a whole number" if wanted is Integral else "a text"

@@ -34,8 +34,14 @@ def completion_text(completion: str | list[dict]) -> str:
     said = [message for message in completion if message.get("role", "assistant") == "assistant"]
     content = said[-1].get("content") if said else None
     if isinstance(content, list):
-        content = "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
+        texts = [part if isinstance(part, str) else part.get("text") for part in content if _is_said(part)]
+        content = "".join(filter(None, texts))
     return content or ""
+
+
+def _is_said(part: str | dict) -> bool:
+    """Whether a part of a message is text; others are thoughts and images."""
+    return isinstance(part, str) or part.get("type", "text") in ("text", "output_text")
 
 
 def said_text(completion: str | list[dict]) -> str:

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from factory import datasets
@@ -181,3 +182,37 @@ def test_compare_needs_both_definitions_on_the_right_side():
 def test_unknown_grader_names_the_row():
     with pytest.raises(ValueError, match="row-7"):
         grade({"id": "row-7", "grader": "vibes"}, "yes")
+
+
+BOXED = {"id": "row-7", "grader": "boxed", "value": "72"}
+
+
+@pytest.mark.parametrize("row", ROWS[::97], ids=lambda row: row["id"])
+def test_thoughts_are_no_answers(row):
+    assert not grade(row, f"<think>{row['answer']}") and not grade(row, f"{row['answer']}</think>")
+    assert grade(row, f"<think>I do not know.</think>\n\n{row['answer']}")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**BOXED, "value": None}, {**BOXED, "value": float("nan")}, {**BOXED, "value": ""}, {**BOXED, "value": "None"},
+        {**BOXED, "value": ["72"]}, {"id": "row-7", "grader": "boxed"},
+        {"id": "row-7", "grader": "exact", "accept": "Paris"}, {"id": "row-7", "grader": "exact", "accept": []},
+        {"id": "row-7", "grader": "exact", "accept": [None]}, {"id": "row-7", "grader": "exact"},
+        {**PHOTON, "id": "row-7", "accept": "a particle of light"}, {**PHOTON, "id": "row-7", "subject": None},
+        {"id": "row-7", "grader": "list", "items": "apple", "number": 2, "category": "fruits"},
+        {"id": "row-7", "grader": "calculation", "expression": "1 + 1", "value": "2"},
+        {"id": "row-7", "grader": "compare", "subjects": ["a", "b"], "accept": "ab"}, {"id": "row-7", "grader": "identity"},
+    ],
+)  # fmt: skip
+def test_a_row_without_its_answer_is_named(row):
+    for answer in (r"\boxed{None}", r"\boxed{nan}", "P", "None", ""):
+        with pytest.raises(ValueError, match="row 'row-7'"):
+            grade(row, answer)
+
+
+def test_the_expected_answer_may_be_a_number_or_a_whole_solution():
+    for value in (72, 72.0, np.int64(72), "6 * 12\n#### 72", r"So $\boxed{72}$."):
+        assert grade({**BOXED, "value": value}, r"\boxed{72}") and not grade({**BOXED, "value": value}, r"\boxed{71}")
+    assert grade({"grader": "list", "items": np.array(["apple", "pear"]), "number": np.int64(1), "category": "x"}, "pear")

@@ -2,11 +2,15 @@ import doctest
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from helper import answers, evaluation, rewards
+from helper.answers import equality, extraction, numbers
 from helper.rewards import (
     boxed_format_reward,
+    completion_text,
     graded_reward,
     hackable_reward,
     random_reward,
@@ -28,7 +32,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("module", [rewards, answers, evaluation])
+@pytest.mark.parametrize("module", [rewards, answers, extraction, numbers, equality, evaluation])
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
@@ -121,3 +125,61 @@ def test_answers_in_tags(text, answer, correct, form):
     completion = [{"role": "assistant", "content": text}]
     assert tagged_reward([text, completion], ground_truth=["72", "72"]) == [correct] * 2
     assert tag_format_reward([text, completion]) == [pytest.approx(form)] * 2
+
+
+WITH_TRUTH = [reward_func, graded_reward, hackable_reward, tagged_reward]
+THOUGHT = [
+    r"<think>maybe \boxed{72} <answer>72</answer>? let me check",
+    r"<think>\boxed{72} <answer>72</answer></think> The answer is 71.",
+    r"\boxed{72} <answer>72</answer> hm, no</think> 71",
+    r"<thinking>\boxed{72} <answer>72</answer></thinking>",
+]
+
+
+@pytest.mark.parametrize("reward", WITH_TRUTH)
+@pytest.mark.parametrize("text", THOUGHT)
+def test_thoughts_earn_nothing(reward, text):
+    assert reward([text], ["72"]) == [0.0]
+    assert boxed_format_reward([text]) == tag_format_reward([text]) == [0.0]
+    assert reward([text + r" </think>\boxed{72} <answer>72</answer>"], ["72"])[0] >= 1.0
+
+
+def test_what_a_tool_says_earns_nothing():
+    asked = {"role": "assistant", "content": None, "tool_calls": [{"name": "calculator"}]}
+    tool, said = {"role": "tool", "content": r"\boxed{72}"}, {"role": "assistant", "content": r"\boxed{72}"}
+    assert reward_func([[asked, tool], [tool], []], ["72"] * 3) == [0.0] * 3
+    assert reward_func([[asked, tool, said], [said, tool]], ["72"] * 2) == [1.0] * 2
+
+
+def test_content_in_parts_is_read():
+    parts = [{"type": "text", "text": r"So \boxed"}, {"type": "text", "text": "{72}"}, {"type": "thinking", "text": "1"}]
+    assert reward_func([[{"role": "assistant", "content": parts}]], ["72"]) == [1.0]
+    assert completion_text([{"role": "assistant"}]) == completion_text([{"role": "assistant", "content": []}]) == ""
+    assert completion_text([{"content": "a"}, {"role": "user", "content": "b"}]) == "a"
+
+
+@pytest.mark.parametrize("reward", WITH_TRUTH)
+@pytest.mark.parametrize("truth", [None, float("nan"), "", "None", "nan", ["72"], "x " * 200])
+def test_an_expected_answer_that_is_none_is_named(reward, truth):
+    with pytest.raises((ValueError, TypeError), match=r"ground_truth\[1\]: "):
+        reward([r"\boxed{72}", r"\boxed{None} <answer>None</answer>"], ["72", truth])
+
+
+@pytest.mark.parametrize("reward", WITH_TRUTH)
+def test_a_text_is_no_list(reward):
+    with pytest.raises(TypeError, match="ground_truth is a str: a list is wanted"):
+        reward([r"\boxed{7}", r"\boxed{2}"], "72")
+    with pytest.raises(TypeError, match="completions is a str: a list is wanted"):
+        reward("72", ["7", "2"])
+    with pytest.raises(ValueError, match="2 completions, and 1 entries"):
+        reward(["7", "2"], ["7"])
+    with pytest.raises(TypeError, match="completions is a str"):
+        boxed_format_reward(r"\boxed{7}")
+
+
+def test_golds_may_be_whole_solutions_and_numbers_of_any_kind():
+    texts = [r"\boxed{72}"] * 6
+    truths = ["6 * 12\n#### 72", r"So $\boxed{72}$.", "The answer is 72.", 72, 72.0, np.int64(72)]
+    assert reward_func(texts, truths) == [1.0] * 6
+    assert reward_func(texts, np.array([72, 71, 72, 72, 72, 72])) == [1.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    assert reward_func(texts[:2], torch.tensor([72, 71])) == [1.0, 0.0]

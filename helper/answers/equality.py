@@ -15,7 +15,7 @@ from helper.answers.numbers import MAX_ANSWER, quantity, written
 from helper.answers.units import Unit, read_unit, same_unit
 from helper.answers.writing import clean, squeezed
 
-_EXACT_WITH_UNIT = re.compile(r"(.*(?:\\pi|[})]))\s*((?<=[\s}])[^\W\d_°][^\\{}()]*|°.*)", re.DOTALL)  # "2\sqrt{3} cm"
+_EXACT_WITH_UNIT = re.compile(r"(.*\\.*?(?:pi|[})0-9]))(\s*°.*|\s+[^\W\d_][^\\{}()]*)", re.DOTALL)  # "2\sqrt{3} cm"
 
 
 def answers_match(predicted: str | float | None, expected: str | float) -> bool:

@@ -20,8 +20,9 @@ MAX_PHRASES = 20  # so many of the last "The answer is" are looked at
 
 # What is no answer.
 _THOUGHT = re.compile(
-    r"<(?P<close>/?)\s?(?:think|thinking|thoughts?|reflection|scratchpad)\s?>|\[(?P<end>/?)THINK\]|◁(?P<stop>/?)think▷"
-    r"|<\|channel\|>(?:analysis|commentary|(?P<final>final))(?:<\|message\|>)?",
+    r"<\s?(?P<end>/)?\s?(?:seed:)?(?:think|thinking|thoughts?|reflection|scratchpad)\s?>|\[(?P<end_2>/)?(?-i:THINK)\]"
+    r"|◁(?P<end_3>/)?think▷|<\|(?:begin|(?P<end_4>end))_of_thought\|>"
+    r"|<\|channel\|>(?:analysis|commentary|(?P<end_5>final))(?:<\|message\|>)?",
     re.IGNORECASE,
 )
 _REASONING = re.compile(r"<(/?)reasoning>", re.IGNORECASE)
@@ -40,14 +41,15 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CLAUSE_END = re.compile(
-    r"\n|[.!?;](?=\s|$)|\*\*(?![\w(])|__(?!\w)|\\[\])]|\$\$|—"
-    r"|\s\((?!(?:or|and|sin|cos|tan|log|ln|exp|sqrt|[abcxyz]{2,3})\b)(?=[a-z]{2})"  # a remark in brackets
+    r"\n|[.!?](?=\s|$)|;(?=\s*$|\s+[a-z]{2})|\*\*(?![\w(])|__(?!\w)|\\[\])]|\$\$|—"
+    r"|\s\((?!(?:or|and|mod|sin|cos|tan|log|ln|exp|sqrt|[abcxyz]{2,3})\b)(?=[a-z]{2})"  # a remark in brackets
     r"|\s(?:because|since|which|so|as|when|where|for)\b|,\s++(?!(?:and|or|but|maybe|perhaps|possibly)\b)(?=[a-z])",
     re.IGNORECASE,
 )
 _FORMULA = re.compile(
     r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$(?=[^\s$])([^$]*?[^\s$\\])\$(?![0-9$])", re.DOTALL
 )
+_TRAILING = re.compile(r"[.,*_]*(?:,\s+(?:and|or|but))?$")
 _DIGIT = re.compile(r"[0-9½¼¾]")
 
 
@@ -58,12 +60,12 @@ def without_thoughts(text: str) -> str:
     """
     said, start, thinking = [], 0, False
     for tag in _THOUGHT.finditer(text):
-        if not any(tag.groupdict().values()):
-            said += [] if thinking else [text[start : tag.start()]]
-            thinking = True
-        else:
+        if tag.lastgroup:  # it ends a thought
             said = said if thinking else []
             start, thinking = tag.end(), False
+        elif not thinking:
+            said.append(text[start : tag.start()])
+            thinking = True
     return "".join(said if thinking else [*said, text[start:]])
 
 
@@ -196,7 +198,7 @@ def _clause(text: str) -> str:
     whole = [*(match.span() for match in _FORMULA.finditer(text)), *_brackets(text)]
     ends = (match.start() for match in _CLAUSE_END.finditer(text))
     end = next((end for end in ends if not any(start <= end < stop for start, stop in whole)), None)
-    clause = text[:end].strip().rstrip(".,*_")
+    clause = _TRAILING.sub("", text[:end].strip())
     formula = _FORMULA.fullmatch(clause)
     return next(filter(None, formula.groups())).strip() if formula else clause
 

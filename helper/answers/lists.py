@@ -13,7 +13,7 @@ from helper.answers.names import split_name
 
 _DEPTHS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})++(?![0-9]|,[0-9])")
-_CUT = re.compile(r"[,;]\s*(?:and|or)\s+|[,;]|\s(?:and|or)\s+")
+_CUT = re.compile(r"[,;]\s*(?:and|or|&)\s+|[,;]|\s(?:and|or|&)\s+")
 
 
 class Several(NamedTuple):

@@ -9,16 +9,19 @@ import re
 
 from helper.answers.spellings import PRODUCT, changes_number, words
 
-_GREEK = "alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|Delta|Theta|Omega|Phi"
-_WORD_NAMES = r"[a-zA-Z]{2,}(?:'s)?(?:[ -][a-zA-Z]+){0,6}"
+_GREEK = "alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|Delta|Theta|Omega|Phi|Pr"
+_WORD_NAMES = r"[a-zA-Z]{2,}(?:'s)?(?:[ -](?:\\triangle\ )?[a-zA-Z]+){0,6}"
 _NAME = rf"""
-    (?: (?:m\s?)?\\(?:angle|triangle|overline|measuredangle)\s*\{{?[A-Z]{{1,3}}\}}?   # of geometry
-      | \|?\ ?[A-Z]{{2,4}}\ ?\|?
-      | \( [a-zA-Z] (?:,\s?[a-zA-Z]){{1,3}} \)                                          # (x, y)
-      | (?:\\(?:{_GREEK})(?![a-zA-Z])|\\mathbb\{{[A-Z]\}}|[a-zA-Z]|{_WORD_NAMES})       # x, \theta, Area of the square
-        (?: _(?:[0-9a-zA-Z]{{1,3}}|\{{[^{{}}]{{1,12}}\}}) )?                             # x_1
-        (?: '{{1,3}} | \^\{{-1\}} | \^'  )?                                              # f', f^-1
-        (?: \s?\(-?[^()+*/-]{{1,24}}\) | \s?\[[^\[\]+*/-]{{1,24}}\] )?                    # f(x), P(X = 2), E[X]
+    (?: (?:m\s?)?\\(?:angle|triangle|overline|measuredangle)\s*\{{?[A-Z]{{1,3}}\}}?  # of geometry
+      | \|?\ ?[A-Z]{{2,4}}\ ?\|? | \[[A-Z]{{3,4}}\]
+      | \\frac\{{d[a-z]\}}\{{d[a-z]\}} | d[a-z]/d[a-z]                             # a derivative
+      | \( [a-zA-Z] (?:,\s?[a-zA-Z]){{1,3}} \)                                     # (x, y)
+      | (?: \\(?:{_GREEK})(?![a-zA-Z]) | \\Delta\ [a-z] | [a-zA-Z]                 # \theta, x
+          | \\(?:mathbb|vec|hat|bar)\{{[a-zA-Z]\}}
+          | {_WORD_NAMES} )                                                        # Area of the square
+        (?: _(?:[0-9a-zA-Z]{{1,3}}|\{{[^{{}}]{{1,12}}\}}) )?                        # x_1
+        (?: '{{1,3}} | \^\{{-1\}} | \^['*] )?                                      # f', f^-1
+        (?: \s?\(-?[^()+*/-]{{1,24}}\) | \s?\[[^\[\]+*/-]{{1,24}}\] )?               # f(x), P(X = 2), E[X]
     )"""
 _NAMED = re.compile(rf"(?P<name>{_NAME})\s*+(?:=|\\in(?![a-zA-Z]))\s*+(?=[^=\s])", re.VERBOSE)
 _WHOLE_NAME = re.compile(_NAME, re.VERBOSE)
@@ -26,14 +29,14 @@ _FUNCTIONS = words("sin cos tan log ln exp sqrt max min lim gcd lcm det mod pi")
 _NAMING = words("mean mode root power score half third")  # they change a number behind it, and may be its name before it
 _EQUATION = re.compile(r"([^=<>]+?)\s*=\s*([^=<>]+)")
 
-_LETTER = re.compile(r"(?i:(?:the )?(?:correct )?(?:option|choice|answer|letter)(?: is)?:? )?\(?([A-Ja-j])[).:]?")
+_KEYWORD = r"(?i:(?:the )?(?:correct |right |final )?(?:option|choice|answer|letter)(?: is)?:? )?"
+_CORRECT = r"(?i: is (?:the )?(?:correct|right)(?: (?:option|choice|answer|one))?)?"
+_LETTER = re.compile(rf"{_KEYWORD}[(\[]?([A-Ja-j])[)\].:]{{0,2}}{_CORRECT}")
 _LABEL = re.compile(
-    r"(?i:(?:the )?(?:correct )?(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J])(?:\)|\.(?=\s)|:(?=\s)))\s+"
-    r"(?=[\w$\\£€(\[{]|-[0-9])(.+)",
-    re.DOTALL,
+    rf"{_KEYWORD}(?:\(([A-J])\):?|([A-J])(?:\)|\.(?=\s)|:(?=\s)))\s+(?=[\w$\\£€(\[{{]|-[0-9])(.+)", re.DOTALL
 )
-_NOT_ONE_CHOICE = re.compile(
-    r"\([A-J]\)|\b[A-J][).]|\b(?:or|not|wrong|incorrect|false|neither|both)\b|^(?:and|cup|cap)\b", re.IGNORECASE
+_NOT_ONE_CHOICE = re.compile(  # another letter, or what takes this one back
+    r"\([A-J]\)|\b[A-J][).](?=\s|$)|\b(?:or|and)\s+[A-J]\b|^(?i:or|and|but|not|cup|cap|(?:is|was)\b)"
 )
 
 
@@ -41,7 +44,7 @@ def split_name(text: str) -> tuple[str, str]:
     """The name and the value of a cleaned answer, "x" and "5" of "x = 5" or "5 = x"; "" and the text without a name."""
     text = text.removeprefix("=").lstrip() if text.startswith("=") and not text.startswith("==") else text
     named = _NAMED.match(text)
-    if named and _is_name(named["name"]):
+    if named and "=" not in text[named.end() :] and _is_name(named["name"]):
         return _squeezed(named["name"]), text[named.end() :]
     sides = _EQUATION.fullmatch(text)
     if sides and _WHOLE_NAME.fullmatch(sides.group(2)) and _is_name(sides.group(2)):

@@ -23,7 +23,7 @@ _INDIAN = r"[1-9][0-9]?(?:,[0-9]{2}(?![0-9]))++,[0-9]{3}"  # 10,00,000
 _UNSIGNED = rf"(?:(?:{_INDIAN}|[1-9][0-9]{{0,2}}{_GROUPS}|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
 _QUANTITY = re.compile(
     rf"""(?P<number>
-        (?P<sign>[-+]?)\s*+(?P<currency>{CURRENCY}|Rs\.?(?=[\s0-9])|(?:{CODE})(?=[\s0-9])|)\s*+(?P<inner_sign>[-+]?)\s*+
+        (?P<sign>[-+]?)\s*+(?P<currency>{CURRENCY}|Rs\.?(?=[\s0-9])|(?i:{CODE})(?=[\s0-9])|)\s*+(?P<inner_sign>[-+]?)\s*+
         (?: (?: (?P<whole>[0-9]++)(?:\s++(?=[0-9])|\s*+(?=\\)) )?
             (?: (?P<top>{_UNSIGNED})\s*+/\s*+(?P<bottom>-?{_UNSIGNED})
               | \\frac\{{\s*+(?P<latex_top>[-+]?\s*+{_UNSIGNED})\s*+\}}\{{\s*+(?P<latex_bottom>[-+]?\s*+{_UNSIGNED})\s*+\}} )
@@ -49,10 +49,12 @@ def quantity(text: str) -> Quantity | None:
     if not match or (match["sign"] and match["inner_sign"]):
         return None
     unit, value = read_unit(match["unit"]), _value(match)
+    if unit is not None and match["currency"]:
+        unit = with_currency(unit, match["currency"])
     if unit is None or value is None or _is_part(value, unit):
         return None
     negative = "-" in (match["sign"], match["inner_sign"])
-    return Quantity(-value if negative else value, with_currency(unit, match["currency"]), match["number"].strip())
+    return Quantity(-value if negative else value, unit, match["number"].strip())
 
 
 def _is_part(value: Fraction, unit: Unit) -> bool:

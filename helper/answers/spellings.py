@@ -26,9 +26,12 @@ _METRIC = {  # symbol -> its names, and the prefixes in use with it
     "W": ("watt", "nμmkMGT"), "Wh": ("watthour", "mkMGT"), "V": ("volt", "nμmkM"), "C": ("coulomb", "pnμm"),
     "F": ("farad", "pnμm"), "Ω": ("ohm", "mkMG"), "T": ("tesla", "nμm"), "B": ("byte", "kMGT"), "cal": ("calorie", "k"),
     "eV": ("electronvolt", "mkMGT"), "bar": ("bar", "m"), "dB": ("decibel", ""), "rad": ("radian", "m"),
-    "t": ("tonne ton", "k"),
+    "t": ("tonne ton", ""),
 }  # fmt: skip
-DOLLARS = {"US": "usd", "A": "aud", "AU": "aud", "C": "cad", "CA": "cad", "NZ": "nzd", "HK": "hkd", "NT": "twd", "S": "sgd"}
+DOLLARS = {
+    "US": "usd", "A": "aud", "AU": "aud", "C": "cad", "CA": "cad", "NZ": "nzd", "HK": "hkd", "NT": "twd", "S": "sgd",
+    "R": "brl",
+}  # fmt: skip
 _OTHER_MEASURES = {  # name -> spellings; a spelling may have several names: a pound is a weight, and money
     "min": "minute min", "h": "hour hr h", "d": "day", "week": "week wk", "month": "month", "y": "year yr",
     "in": "inch in", "ft": "foot feet ft", "yd": "yard yd", "mi": "mile mi", "lb": "pound lb", "oz": "ounce oz",
@@ -37,25 +40,31 @@ _OTHER_MEASURES = {  # name -> spellings; a spelling may have several names: a p
     "°F": "degree deg ° fahrenheit", "usd": "$ dollar buck usd", **{code: f"$ dollar {code}" for code in DOLLARS.values()},
     "eur": "€ euro eur", "gbp": "£ pound gbp quid", "jpy": "¥ yen jpy", "cny": "¥ yuan rmb cny", "inr": "₹ rupee inr rs",
     "krw": "₩ won krw", "chf": "franc chf", "rub": "₽ ruble rouble rub", "c": "¢ cent penny", "p": "penny pence",
+    "kg": "kilo", "sek": "kr", "nok": "kr", "dkk": "kr", "pln": "zł zloty",
 }  # fmt: skip
 CODES = words("usd eur gbp jpy cny rmb inr krw chf rub aud cad nzd hkd twd sgd mxn brl zar sek nok dkk pln try thb")
 COMPOSITES = {"mph": ("mi", "h"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h")}
 LOOSE = ("%", "°", "$", "€", "£", "¥", "₹", "₩", "₽", *CODES)  # behind these any word is only a detail
 _IRREGULAR = {
     "teeth": "tooth", "geese": "goose", "mice": "mouse", "men": "man", "women": "woman", "children": "child",
-    "people": "person", "dice": "die", "oxen": "ox", "halves": "half",
+    "people": "person", "dice": "die", "oxen": "ox", "halves": "half", "vertices": "vertex", "matrices": "matrix",
+    "radii": "radius", "axes": "axis",
 }  # fmt: skip
 _WITHOUT_SPACE = words("""
     am bar cl cm dl dm eur ft gal gb gbp gr hp hr hz in kb kg khz km kmh kph kw kwh lb lbs mb mg mi min ml mm mph ms oz pm
     pt qt rad rpm sec sq tb usd yd yr cu wk cc
 """)  # units of small letters that are no product of variables also where no space stands before them
-_SINGLE_LETTERS = words("g h l m s L J N V W Ω")  # behind a space only: "5 m" is a length, "5m" may be 5 times m
+_SINGLE_LETTERS = words("g h l m s L J N V W Ω Å")  # behind a space only: "5 m" is a length, "5m" may be 5 times m
 
 # What is no unit.
-_BIG = words("dozen hundred thousand million milliard billion billiard trillion quadrillion quintillion grand gross score")
+_BIG = words("""
+    dozen hundred thousand million milliard billion billiard trillion quadrillion quintillion grand gross score lakh crore
+    myriad
+""")
+_THINGS = words("bills mills quads")  # plurals that are not cut from "billions"
 _CHANGES = _BIG | words("""
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-    eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety lakh crore myriad half halved third fourth
+    eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety half halved third fourth
     fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth
     eighteenth nineteenth twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth
     thousandth millionth billionth trillionth mil mio bio mia lac mille mila tausend
@@ -65,8 +74,8 @@ _CHANGES = _BIG | words("""
     repeating recurring reciprocal approximately approx roughly least most minimum maximum invalid cannot unknown except
     times
 """)  # what changes the number, adds another one, or takes the answer back
-_OTHER_LANGUAGES = re.compile(
-    r"(?:[mb]|tr|quadr|quint|sext|sept|oct|non)illi?(?:on|ard|ao|ão|ón)(?:s|e|en|es)?|millones|milhões"
+_OTHER_WORDS = re.compile(  # zillions, milliards, millones, kEUR
+    rf"[a-z]*illi?(?:on|ard|ao|ão|ón)(?:s|e|en|es)?|millones|milhões|[kmgt](?:{'|'.join(sorted(CODES))})"
 )
 _LETTERS = re.compile(r"[a-zA-Z\u00c0-\u024fμΩ]+")
 PRODUCT = r"(?!by(?![a-zA-Z]))[abcxyz]{2,3}"  # of variables, without signs; any other word is prose
@@ -88,8 +97,9 @@ def _all_spellings() -> dict[str, frozenset[str]]:
     for symbol, (words, prefixes) in _METRIC.items():
         for prefix in ("", *prefixes):
             long = [_PREFIXES.get(prefix, "") + word for word in words.split()]
-            spellings[prefix + symbol] = [prefix + symbol, *long]
-    spellings |= {"mL": ["ml"], "cL": ["cl"], "dL": ["dl"], "L": [*spellings["L"], "l"]}
+            spellings.setdefault(prefix + symbol, [prefix + symbol]).extend(long)
+    for name in ("L", "mL", "cL", "dL"):
+        spellings[name].append(name.lower())
     for name, words in spellings.items():
         for word in words:
             found.setdefault(word, set()).add(name)
@@ -108,10 +118,12 @@ def known_unit(word: str) -> frozenset[str] | None:
         return frozenset({DOLLARS.get(word[:-1].upper(), word)})
     if word in _NAMES:
         return _NAMES[word]
+    if word == "MM":  # a million
+        return None
     small = word.casefold()
     cases = (word[:1] + small[1:], small) if small[0] in "mt" else (small,)
     for single in (one for case in cases for one in (case, *_singulars(case))):
-        if single in _NAMES or (single in _ANY_CASE and word != "MM"):  # "MM" is a million
+        if single in _NAMES or (single in _ANY_CASE and (len(single) > 2 or single.casefold() in _WITHOUT_SPACE)):
             return _NAMES.get(single) or _ANY_CASE[single]
     return None
 
@@ -142,9 +154,9 @@ def changes_number(word: str) -> bool:
     """Whether a word multiplies, adds, denies or doubts the number before it; abbreviations too ("mln", "doz")."""
     word = word.casefold()
     short = word.removesuffix("s")
-    if _singulars(word) & _CHANGES or _OTHER_LANGUAGES.fullmatch(word):
+    if _singulars(word) & _CHANGES or _OTHER_WORDS.fullmatch(word):
         return True
-    if len(word) >= 3 and any(big.startswith(word) for big in _BIG):  # cut short; "5 bills" are not billions
+    if len(short) >= 3 and word not in _THINGS and any(big.startswith(short) for big in _BIG):  # cut short
         return True
     return not set(short) & set("aeiou") and any(_has_in_order(big, short) for big in _BIG)
 

@@ -21,6 +21,7 @@ _OF = re.compile(r"^(.*?)\s+of\s+(?:(?:the|an?|these|those)\s+)?(?=[^\W\d_]{3})"
 _IN_BRACKETS = re.compile(r"\s*\(([^()]*)\)")
 _NEEDLESS = re.compile(
     r"\s+(?:in (?:total|all)|altogether|total|of (?:them|these|those))$|\bUS (?=dollar)|(?<=percent)age points?$"
+    r"|(?<=\b[apAP])\.(?=\s?[mM]\b)"
 )
 _BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _BEHIND = {"squared": 2, "cubed": 3}
@@ -29,7 +30,8 @@ _MOST_TOKENS = 12
 _OTHER_THINGS = words("light man nautical fluid metric troy")  # ... mile: another mile
 _FOLLOWING = words("""
     left remaining in on at for from with overall more each every apart away ago later old tall long wide high deep thick
-    heavy only back together out off now so daily weekly
+    heavy only back together out off now so daily weekly sold bought made won lost eaten drunk given taken spent paid read
+    run sent built grown found written broken cut
 """)  # behind a noun these make no other thing of it, as "boxes" in "pencil boxes" does
 
 
@@ -66,9 +68,15 @@ def read_unit(text: str) -> Unit | None:
     return Unit(top, per, of_what) if top or per else Unit(of_what)  # "18 of the apples" are apples
 
 
-def with_currency(unit: Unit, currency: str) -> Unit:
-    """The unit behind a number that has a currency before it."""
-    return unit._replace(top=(Word(meanings(currency.rstrip("."))), *unit.top)) if currency else unit
+def with_currency(unit: Unit, currency: str) -> Unit | None:
+    """The unit behind a number that has a currency before it; None where both do not fit ("$5 m" are millions)."""
+    money = meanings(currency.rstrip("."))
+    first = unit.top[0].meanings if unit.top else frozenset()
+    if first & money:  # "$5 USD"
+        return unit._replace(top=(Word(first & money), *unit.top[1:]))
+    if any(known_unit(name) for name in first) and "%" not in first:
+        return None
+    return unit._replace(top=(Word(money), *unit.top))
 
 
 def _read_words(text: str) -> list[Word] | None:
@@ -152,7 +160,9 @@ def _same_noun(ours: tuple[Word, ...], theirs: tuple[Word, ...]) -> bool:
         return not extra and _same_words(ours, theirs)
     if _same_words(fewer, more[extra:]):
         return not any(_makes_another(word) for word in more[:extra])
-    return _same_words(fewer, more[: len(fewer)]) and (_is_loose(fewer) or _is_following(more[len(fewer)]))
+    if not _same_words(fewer, more[: len(fewer)]) or any(known_unit(name) for name in more[len(fewer)].meanings):
+        return False  # "pound-feet" are no pounds
+    return _is_loose(fewer) or _is_following(more[len(fewer)])
 
 
 def _makes_another(word: Word) -> bool:

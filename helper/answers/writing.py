@@ -20,21 +20,22 @@ _SIGNS = {
     **dict.fromkeys("×✕✖⨯", r"\times "), **dict.fromkeys("·⋅∙•", r"\cdot "), **dict.fromkeys("∗⁎", "*"),
     **dict.fromkeys("⁄∕", "/"), **dict.fromkeys("≤≦⩽", r"\le "), **dict.fromkeys("≥≧⩾", r"\ge "), "≠": r"\ne ",
     "±": r"\pm ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "π": r"\pi ",
+    **dict.fromkeys("º˚", "°"), "∠": r"\angle ", "△": r"\triangle ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ", "λ": r"\lambda ",
     "φ": r"\phi ", "ϕ": r"\phi ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "ω": r"\omega ",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_SIGNS) | _INVISIBLE
-_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₓₙₖₘₜ"
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣʸᵃᵇᵏᵐ", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₓₙₖₘₜ"
 _SMALL_FRACTION = re.compile(r"([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)|[¼-¾⅐-⅞↉]")
 _RAISED_OR_LOWERED = re.compile(rf"[{_RAISED}]+|[{_LOWERED}]+")
-_ROOT = re.compile(r"([√∛∜])\s*(?:([0-9]+(?:\.[0-9]+)?|[a-zA-Z])|\(([^()]*)\))?")
+_ROOT = re.compile(r"(³√|⁴√|[√∛∜])\s*(?:([0-9]+(?:\.[0-9]+)?|[a-zA-Z])|\(([^()]*)\))?")
 
 # LaTeX.
 _COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)", re.DOTALL)
 _WRITTEN_AS = {  # what is written for each of some commands
-    "": r"\left \right \middle \displaystyle \textstyle \scriptstyle \limits \( \) \[ \] \boldmath"
+    "": r"\left \right \middle \displaystyle \textstyle \scriptstyle \limits \( \) \[ \] \boldmath \bf \it \rm \sf \tt"
     r" \big \bigl \bigr \Big \Bigl \Bigr \bigg \biggl \biggr \Bigg \Biggl \Biggr",
-    " ": r"\; \: \> \quad \qquad \enspace \enskip", THIN: r"\, \thinspace",
+    " ": r"\quad \qquad \enspace \enskip", THIN: r"\, \: \; \> \thinspace",
     r"\frac": r"\dfrac \tfrac \cfrac \nicefrac \sfrac \xfrac \flatfrac",
     r"\le": r"\leq \leqslant \leqq", r"\ge": r"\geq \geqslant \geqq", r"\ne": r"\neq", "<": r"\lt", ">": r"\gt",
     "%": r"\% \textpercent", "$": r"\$ \textdollar \mathdollar", "£": r"\pounds \textsterling \mathsterling",
@@ -45,6 +46,7 @@ _WRITTEN_AS = {  # what is written for each of some commands
 }  # fmt: skip
 _COMMANDS = {command: written for written, commands in _WRITTEN_AS.items() for command in commands.split()} | {"\\ ": " "}
 _NOTHING = re.compile(r"\s*\\!\s*|\\[hv]space\*?\s*\{[^{}]*\}|\\h?phantom\s*\{[^{}]*\}|\\(?:tag|label)\*?\s*\{[^{}]*\}")
+_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}")
 _SWITCH = re.compile(r"\{\s*\\(?:bf|it|rm|sf|tt|em|sl|sc|bfseries|itshape|rmfamily|large|Large)(?![a-zA-Z])\s*([^{}]*)\}")
 _WRAPPER = re.compile(  # one level of braces inside
@@ -73,7 +75,7 @@ _SPACES = re.compile(r"(?<=[0-9}])[ \t]{0,9}~[ \t]*+(?=[a-zA-Z])|[ \t\r\n\f\v]++
 _NO_THOUSANDS = re.compile(rf"(?<![0-9]){THIN}|{THIN}(?![0-9]{{3}}(?![0-9]))")
 _MICRO = re.compile(r"(?<=[0-9 ])\\mu\s*(?=[mgsLlAVWFN]\b)")
 _INDEX = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
-_OUTER = re.compile(r"\(([^(),]+)\)|\{([^{},]+)\}")
+_OUTER = re.compile(r"\(([^(),]+|\([^(),]+\))\)|\{([^{},]+|\{[^{},]+\})\}")
 _NEEDLESS_SPACE = re.compile(
     r" (?=[^\w.,])|(?<=[^\w.,]) |(?<=,) (?![0-9]{3}(?![0-9]))|(?<=[0-9]) (?=[^\W\d_])|(?<=\\[lgn]e) (?=[0-9])"
 )
@@ -89,7 +91,7 @@ def clean(answer: str) -> str:
     if "$" in text and len(re.findall(r"(?<!\\)\$", text)) % 2 == 0:  # delimiters, not dollars
         text = re.sub(r"(?<!\\)\$", "", text)
     if "\\" in text or "{" in text:
-        text = _plain_latex(text.replace("{,}", ","))
+        text = _plain_latex(_COMMA.sub(",", text))
     if "=" in text:
         text = _SPECIAL.sub(lambda match: _SPECIALS.get(match.group(), r"\ne "), text)
     if THIN in text:
@@ -97,8 +99,9 @@ def clean(answer: str) -> str:
     text = _SPACES.sub(" ", text)
     text = _plain_text(text) if "_" in text or "*" in text or "^" in text else text
     text = text.lstrip(" *`\"'").rstrip(" *`\"'.").strip()
-    inside = _OUTER.fullmatch(text)
-    return (inside.group(1) or inside.group(2)).strip() if inside else text
+    while inside := _OUTER.fullmatch(text):
+        text = (inside.group(1) or inside.group(2)).strip()
+    return text
 
 
 def squeezed(text: str) -> str:
@@ -110,8 +113,7 @@ def squeezed(text: str) -> str:
 def _plain_signs(text: str) -> str:
     """One sign for each thing where Unicode has several: "７２", "⅓", "x⁴", "√16", all kinds of dashes and spaces."""
     text = _SMALL_FRACTION.sub(_in_line, text)
-    text = _RAISED_OR_LOWERED.sub(_as_index, text)
-    text = _ROOT.sub(_as_root, text)
+    text = _RAISED_OR_LOWERED.sub(_as_index, _ROOT.sub(_as_root, text))
     text = text.translate(_TRANSLATION)
     return unicodedata.normalize("NFKC", text).translate(_TRANSLATION)
 
@@ -129,7 +131,7 @@ def _as_index(characters: re.Match) -> str:
 
 
 def _as_root(root: re.Match) -> str:
-    degree = {"√": "", "∛": "[3]", "∜": "[4]"}[root.group(1)]
+    degree = {"√": "", "∛": "[3]", "³√": "[3]", "∜": "[4]", "⁴√": "[4]"}[root.group(1)]
     inside = root.group(2) or root.group(3)
     return rf"\sqrt{degree}" + (f"{{{inside}}}" if inside else " ")
 
