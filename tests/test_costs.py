@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 import helper.figures.costs as shown_costs
 import helper.machine.memory as memory
@@ -278,3 +278,60 @@ def test_the_predicted_peak_is_the_measured_one(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     predicted, measured, _ = json.loads(done.stdout.splitlines()[-1])
     assert predicted == pytest.approx(measured, rel=0.1)
+
+
+# Mixtures of experts, and families whose weights the formula does not know
+
+EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+MIXTURES = {
+    "mixtral": {"num_local_experts": 8}, "qwen3_moe": EXPERTS,
+    "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 64}, "olmoe": {"num_experts": 8, "num_experts_per_tok": 2},
+    "gpt_oss": {"num_local_experts": 8}, "deepseek_v3": {"n_routed_experts": 8, "num_experts_per_tok": 2},
+}  # fmt: skip
+
+
+def other(kind, **words):
+    shape = {name: value for name, value in small().to_dict().items() if name in SHARED}
+    return AutoConfig.for_model(kind, **shape | {"pad_token_id": 0} | words)
+
+
+SHARED = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+    "tie_word_embeddings",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_a_mixtures_weights_are_counted_in_the_model_and_its_config_is_refused(kind):
+    config = other(kind, **MIXTURES[kind])
+    model = empty(config)
+    cost = training_cost(model, libraries=GB, device="cpu")
+    assert cost.parameters == cost.trained == sum(p.numel() for p in model.parameters())
+    assert cost.parts["weights"] == 4 * cost.parameters and cost.parts["optimiser"] == 8 * cost.parameters
+    assert [row["change"] for row in what_fits(cost, 10 * GB)][0] == "as it is"
+    for call in (lambda: training_cost(config), lambda: count_parameters(config)):
+        with pytest.raises(ValueError, match=r"Config is of a mixture of 8 experts, .*: give the model itself"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "qwen2_moe", "olmoe"])
+def test_a_mixtures_activations_are_nearly_what_autograd_keeps(kind):
+    config = other(kind, attn_implementation="eager", **MIXTURES[kind])
+    kept = kept_by_autograd(config, 2, 64)
+    assert activation_bytes(config, 2, 64, attention="eager") == pytest.approx(kept, rel=0.2)
+
+
+def test_adapters_within_experts_are_refused():
+    model = empty(other("mixtral", num_local_experts=8))
+    adapted = get_peft_model(model, LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]))
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert training_cost(empty(model.config), lora_rank=4, libraries=GB, device="cpu").trained == trained
+    for name in ("gate_proj", "down_proj"):
+        with pytest.raises(ValueError, match=f"{name} is in each of the experts"):
+            training_cost(model, lora_rank=4, lora_targets=("q_proj", name))
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gpt_neox", "phi3", "mistral", "stablelm"])
+def test_any_models_own_weights_are_counted(kind):
+    model = empty(other(kind))
+    assert training_cost(model, libraries=GB, device="cpu").parameters == sum(p.numel() for p in model.parameters())

@@ -1,7 +1,7 @@
 """What a training run will cost, before it is started: memory by part, what fits on this machine, and the time.
 
 The arithmetic is in `helper.machine.sizes`; `helper.figures.costs` shows the result.
-Left out on purpose: mixtures of experts, quantised weights, several GPUs, offloading.
+Left out on purpose: quantised weights, several GPUs, offloading.
 """
 
 from __future__ import annotations
@@ -56,14 +56,15 @@ def training_cost(
 ) -> Cost:  # fmt: skip
     """Predict the most memory that a run of TRL's trainer with AdamW takes, and when (`_parts` and `_moments` say how).
 
-    `model`: a model, or its config (then nothing is loaded). `batch_size`: per device, as the trainer has it; a row of
-    DPO is a pair, two texts. `length`: tokens of the longest text, prompt and answer together. `completion`: for GRPO,
-    how many of them are generated (None: half). `dtype`: the weights'; `bf16`: autocast over float32 weights. `beta`:
-    above 0 a reference model is kept (None: TRL's defaults, 0.1 for DPO and 0 for GRPO), unless
-    `precompute_reference` (DPO) or LoRA does without one. `steps` 1: the moments come after the activations are gone.
-    `libraries`: bytes taken by all else, Python and its packages (None: what is taken now, without the model's weights:
-    on a CPU by this process, on a GPU by PyTorch's other tensors there). `device`: where it will run (None: where the
-    model is; for a config, the GPU where PyTorch sees one). Raises ValueError for settings that do not go together.
+    `model`: a model, whose own weights are counted, or its config (then nothing is loaded; not of a mixture of experts).
+    `batch_size`: per device, as the trainer has it; a row of DPO is a pair, two texts. `length`: tokens of the longest text,
+    prompt and answer together. `completion`: for GRPO, how many of them are generated (None: half). `dtype`: the weights';
+    `bf16`: autocast over float32 weights. `beta`: above 0 a reference model is kept (None: TRL's defaults, 0.1 for DPO and 0
+    for GRPO), unless `precompute_reference` (DPO) or LoRA does without one. `steps` 1: the moments come after the
+    activations are gone. `libraries`: bytes taken by all else, Python and its packages (None: what is taken now, without
+    the model's weights: on a CPU by this process, on a GPU by PyTorch's other tensors there). `device`: where it will run
+    (None: where the model is; for a config, the GPU where PyTorch sees one). Raises ValueError for settings that do not go
+    together.
     """
     settings = {
         "model": model, "method": method, "batch_size": batch_size, "length": length, "accumulation": accumulation,
@@ -73,7 +74,7 @@ def training_cost(
     }  # fmt: skip
     config = _config(model)
     _check(settings, config)
-    parameters = count_parameters(config)
+    parameters = _own_parameters(model) or count_parameters(config)
     trained = lora_parameters(config, lora_rank, lora_targets) if lora_rank else parameters
     parts = _parts(settings, config, parameters, trained)
     moments = _moments(settings, config, parts)
@@ -204,6 +205,11 @@ def _check(settings: dict, config) -> None:
         raise ValueError(f"completion={settings['completion']}: it is a part of length={settings['length']} tokens.")
     if settings["precompute_reference"] and settings["method"] == "grpo":
         raise ValueError("GRPO writes new answers in each step: their reference log-probabilities cannot be precomputed.")
+
+
+def _own_parameters(model) -> int:
+    """The parameters of a model, each once; 0 for a config."""
+    return sum(weight.numel() for weight in model.parameters()) if hasattr(model, "parameters") else 0
 
 
 def _device(model, device=None) -> torch.device:

@@ -2,8 +2,9 @@
 
 All sizes are bytes (1 MB = 10^6 bytes). The formulas are for dense decoders with grouped-query attention and a gated MLP
 (Llama, Qwen2, Qwen3) as transformers and TRL run them; `tests/test_costs.py` holds them to what autograd keeps, and
-`data/recorded/real_sizes.json` to measured peaks of real shapes.
-Left out on purpose: mixtures of experts, quantised weights, several GPUs, offloading.
+`data/recorded/real_sizes.json` to measured peaks of real shapes. Of a mixture of experts only what a token keeps is here,
+and that roughly; its weights are counted in the model.
+Left out on purpose: quantised weights, several GPUs, offloading.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ BYTES = {"float32": 4, "bfloat16": 2}
 TILE_WORDS = 32_768  # of the vocabulary, that TRL's last layer takes at a time (trl/trainer/utils.py)
 TILE_TOKENS = 4096  # the same for tokens (trl/kernels/chunked_logprob.py)
 TILE_COPIES = 7.25  # float32 copies of such a tile that TRL's backward pass has at once where there is no GPU
+MLP = {"gate_proj", "up_proj", "down_proj"}
 LORA_TARGETS = ("q_proj", "v_proj")  # the modules peft takes for these families unless told otherwise
 
 
@@ -20,8 +22,14 @@ def count_parameters(config) -> int:
     """Parameters of a Llama, Qwen2 or Qwen3 config; a tied vocabulary matrix counts once.
 
     A layer has the seven matrices of `matrices`, two norms of h, in Qwen2 biases of q, k and v, in Qwen3 two norms of
-    a head's width. Outside: the vocabulary's matrix V·h (twice when not tied) and a last norm.
+    a head's width. Outside: the vocabulary's matrix V·h (twice when not tied) and a last norm. Raises ValueError for a
+    mixture of experts.
     """
+    if number_of_experts(config) > 1:
+        raise ValueError(
+            f"{type(config).__name__} is of a mixture of {number_of_experts(config)} experts, whose weights are not counted "
+            "from a config: give the model itself."
+        )
     h, queries, keys, m, layers = shape(config)
     kind = config.model_type
     layer = sum(inputs * outputs for inputs, outputs in matrices(config).values()) + 2 * h
@@ -41,6 +49,11 @@ def lora_parameters(config, rank: int, targets: tuple[str, ...] = LORA_TARGETS) 
     unknown = sorted(set(targets) - set(linears))
     if unknown:
         raise ValueError(f"There is no matrix {unknown[0]}: the layers have {', '.join(linears)}.")
+    inside = sorted(set(targets) & MLP) if number_of_experts(config) > 1 else []
+    if inside:
+        raise ValueError(
+            f"{inside[0]} is in each of the experts, of which adapters are not counted: adapt q_proj and v_proj."
+        )
     return config.num_hidden_layers * rank * sum(sum(linears[name]) for name in targets)
 
 
@@ -117,12 +130,31 @@ def last_layer_bytes(config, rows: int, length: int, compute: str = "float32", t
     return int(tile * (BYTES[compute] + 4 * TILE_COPIES)) + hidden + (4 * config.vocab_size * config.hidden_size * trained)
 
 
+def number_of_experts(config) -> int:
+    """How many experts a layer has in its config; 1 for a dense model."""
+    names = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    return max([1, *(getattr(config, name, None) or 1 for name in names)])
+
+
+def mlp_width(config) -> int:
+    """Numbers that a token's MLP has inside it: m; of a mixture those of all the experts that see the token.
+
+    With a mixture each of them also gets a copy of the hidden state and gives one back, which is h/2 more of the four m.
+    """
+    if number_of_experts(config) == 1:
+        return config.intermediate_size
+    seen = getattr(config, "num_experts_per_tok", None) or 1
+    width = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    shared = getattr(config, "shared_expert_intermediate_size", None) or 0
+    return seen * (width + config.hidden_size // 2) + shared
+
+
 def shape(config) -> tuple[int, int, int, int, int]:
     """hidden size h, width of all queries a·d, width of all keys k·d, MLP width m, layers."""
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     keys = (getattr(config, "num_key_value_heads", None) or heads) * width
-    return config.hidden_size, heads * width, keys, config.intermediate_size, config.num_hidden_layers
+    return config.hidden_size, heads * width, keys, mlp_width(config), config.num_hidden_layers
 
 
 def matrices(config) -> dict[str, tuple[int, int]]:
