@@ -25,7 +25,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from factory import ROOT, real_model
 from factory.real_model import IndexUnreachable, RealModelFault, convert, is_whole, main, make_real_model, plain_copy
 from helper import generate_responses, load_model_and_tokenizer, models
-from helper.machine import hub
 from helper.machine.folders import project_folder
 from helper.machine.locks import lock
 from helper.models import REAL_MODEL, REAL_MODEL_ON_HUB, real_model_folder, resolve_model_name
@@ -397,8 +396,7 @@ def test_the_conversion_runs_apart_with_the_reader_at_hand(tmp_path):
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """A project's folder of its own, without a Hub."""
-    for module in (models, hub):
-        monkeypatch.setattr(module, "project_folder", lambda: tmp_path)
+    monkeypatch.setattr(models, "project_folder", lambda: tmp_path)
     monkeypatch.chdir(tmp_path.parent)
     monkeypatch.setattr(models, "hub_is_reachable", lambda: False)
     monkeypatch.setattr(models.huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
