@@ -1,10 +1,12 @@
 import copy
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import make_model
+from tiny import make_model, make_tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config
 
 from helper import generation
@@ -365,3 +367,86 @@ def test_a_batch_has_no_more_rows_than_its_cache_allows(model, tokenizer, monkey
     monkeypatch.setattr(generation, "CACHE_BYTES", 3 * cache_bytes(model.config, 1, 7))
     assert generate_tokens(model, tokenizer, prompts, 4) == whole and seen == [7, 3, 3, 1]
     assert generation._most_rows(SimpleNamespace(dtype=torch.float32, config=GPT2Config()), 10) > 10**9
+
+
+# Tokenizers that add tokens of their own
+
+ADDED = {
+    "an end": "$A <|endoftext|>",
+    "two ends": "$A <|im_end|> <|endoftext|>",
+    "a begin and an end": "<|im_start|> $A <|endoftext|>",
+    "a begin": "<|im_start|> $A",
+    "nothing": "$A",
+}
+
+
+@pytest.fixture(params=ADDED)
+def adding(request):
+    """A tokenizer that puts tokens of its own around a text; `.before`: those that stand before it."""
+    tokenizer = make_tokenizer()
+    names = re.findall(r"<\S+>", ADDED[request.param])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=ADDED[request.param], special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
+    )
+    tokenizer.before = [tokenizer.convert_tokens_to_ids("<|im_start|>")] if "begin" in request.param else []
+    return tokenizer
+
+
+@pytest.mark.parametrize("text", ["one two", "a", " ", "12 + 34 = 46", "one<|endoftext|>", "<|im_start|>user\none", "é 日"])
+def test_text_is_continued_before_the_end_that_a_tokenizer_appends(text, adding, model, tokenizer):
+    plain = tokenizer(text).input_ids
+    assert text_ids(adding, text) == adding.before + plain
+    rows = generate_tokens(model, tokenizer, [adding.before + plain], 6)
+    expected = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    assert complete_text(model, adding, [text], 6, stop=None) == expected
+    begun = tokenizer.decode(adding.before) + text
+    if not (adding.before and text.startswith("<|")):
+        assert next_token_table(model, adding, text).equals(next_token_table(model, tokenizer, begun))
+
+
+def test_an_empty_text_is_a_begin_token_or_refused(model, tokenizer, adding):
+    adding.bos_token = "<|im_start|>"
+    assert text_ids(adding, "") == [adding.bos_token_id]
+    assert len(next_token_table(model, adding, "")) == 8 and isinstance(complete_text(model, adding, "", 3), str)
+    for call in (lambda: next_token_table(model, tokenizer, ""), lambda: complete_text(model, tokenizer, ["one", ""])):
+        with pytest.raises(ValueError, match=r"Prompt [01] is empty, and the tokenizer has no token that begins a text"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("text", "k", "error", "words"),
+    [
+        ("one", -1, ValueError, "k=-1 asks for nothing: give a whole number from 1"),
+        ("one", 0, ValueError, "k=0 asks for nothing"),
+        ("one", "8", TypeError, "k='8' is a str"),
+        ("one", True, TypeError, "k=True is a bool"),
+        ("one", 2.0, TypeError, "k=2.0 is a float"),
+        ("word " * 3000, 8, ValueError, "Prompt 0 has .* tokens, and the model reads at most 512"),
+        (None, 8, TypeError, "The text is a NoneType, and not a text"),
+        (["one"], 8, TypeError, "The text is a list"),
+        ("a\ud800", 8, ValueError, "The text holds"),
+    ],
+)
+def test_what_no_table_can_be_made_of_is_named(text, k, error, words, model, tokenizer):
+    with pytest.raises(error, match=words):
+        next_token_table(model, tokenizer, text, k)
+
+
+def test_a_table_has_no_more_rows_than_there_are_tokens(model, tokenizer):
+    assert len(next_token_table(model, tokenizer, "one", k=10**9)) == len(tokenizer)
+
+
+@pytest.mark.parametrize("place", ["model.norm.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"])
+def test_a_model_of_nan_writes_nothing(place, tokenizer):
+    """Greedy answers were "", and a score of 0% was made of them."""
+    broken = make_model(tokenizer)
+    with torch.no_grad():
+        broken.get_parameter(place).view(-1)[0] = math.nan
+    for call in (
+        lambda: generate_responses(broken, tokenizer, QUESTIONS, max_new_tokens=3),
+        lambda: generate_responses(broken, tokenizer, "one", max_new_tokens=3, temperature=1.0),
+        lambda: complete_text(broken, tokenizer, "!one", 3),
+        lambda: next_token_table(broken, tokenizer, "!one"),
+    ):
+        with pytest.raises(FloatingPointError, match="gives nan for a next token"):
+            call()
