@@ -13,6 +13,7 @@ from factory import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 WIDGETS = "application/vnd.jupyter.widget-view+json"
+TAGS = ("parameters", "slide", "solution")  # what the course does with a tag it does by its exact spelling
 
 
 def find_lessons(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -91,4 +92,19 @@ def check(path: Path) -> list[str]:
         wrong.append("not executed from top to bottom")
     if nbformat.writes(clean(nbformat.reads(text, as_version=4))).rstrip("\n") != text.rstrip("\n"):
         wrong.append("not as `make lessons` writes it")
+    return wrong + unknown_tags(notebook)
+
+
+def unknown_tags(notebook) -> list[str]:
+    """What is tagged with something the course does not know: a cell tagged `solutions` would reach the students."""
+    wrong = []
+    for number, cell in enumerate(notebook.cells, 1):
+        name = f"cell {cell.get('id', number)}"
+        tags = cell.metadata.get("tags", [])
+        listed = tags if isinstance(tags, list) else [tags]
+        wrong += [f"{name}: the tag {tag!r} is not one of {', '.join(TAGS)}" for tag in listed if tag not in TAGS]
+        keys = [key for key in cell.metadata if key != "tags" and key.lower().startswith("tag")]
+        wrong += [f"{name}: {key!r} in the metadata is not 'tags'" for key in keys]
+        if not isinstance(tags, list) and tags in TAGS:
+            wrong.append(f"{name}: the tags {tags!r} are no list")
     return wrong

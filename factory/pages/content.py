@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from html import escape
+from pathlib import Path
 
 import nbformat
 from bs4 import BeautifulSoup, Tag
+from nbformat import NotebookNode
 
-from factory.lessons import check
+from factory.lessons import check, unknown_tags
 from factory.pages import RenderError, places
 from factory.pages.layout import exporter
 from factory.pages.markdown import markdown_html
@@ -23,16 +25,23 @@ def body(source: str, place: str) -> BeautifulSoup:
     path = places.ROOT / source
     try:
         if path.suffix == ".md":
-            return finished(markdown_html(path.read_text("utf-8"), path.parent), source, place)
-        if "not executed from top to bottom" in check(path):
-            raise RenderError(f"{source} is not executed from top to bottom: run `make lessons` first")
-        resources = {"metadata": {"path": str(path.parent)}}
-        notebook = prepared(nbformat.read(path, as_version=4))
-        return finished(exporter().from_notebook_node(notebook, resources)[0], source, place)
+            return finished(markdown_html(path.read_text("utf-8")), source, place)
+        return finished(exporter().from_notebook_node(prepared(_notebook(path, source)))[0], source, place)
     except RenderError as error:
         raise error if source in str(error) else RenderError(f"{source}: {error}") from error
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
-        raise RenderError(f"{source} cannot be read: {error}") from error
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise RenderError(f"{source} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _notebook(path: Path, source: str) -> NotebookNode:
+    """The notebook, if it is a valid one, executed, with tags that mean something."""
+    if "not executed from top to bottom" in check(path):
+        raise RenderError(f"{source} is not executed from top to bottom: run `make lessons` first")
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    if wrong := unknown_tags(notebook):
+        raise RenderError(f"{source}: {wrong[0]}")
+    return notebook
 
 
 def finished(html: str, source: str, place: str) -> BeautifulSoup:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from pygments.formatters import HtmlFormatter
 from factory.pages.markdown import markdown_html
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+# What a page may do. `base-uri` and `form-action` do not follow from `default-src`; a script runs if its hash is named.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
 
 
 class Exporter(HTMLExporter):
@@ -20,7 +24,7 @@ class Exporter(HTMLExporter):
 
     @pass_context
     def markdown2html(self, context, source):
-        return markdown_html(source, Path(context["resources"]["metadata"]["path"]))
+        return markdown_html(source, context.get("cell", {}).get("attachments"))
 
 
 @cache
@@ -28,18 +32,28 @@ def exporter() -> Exporter:
     return Exporter(template_name="course", extra_template_basedirs=[str(TEMPLATES)])
 
 
-def template(name: str, **values) -> str:
-    """One of the templates beside this file, filled in."""
+def template(name: str, script: str = "", **values) -> str:
+    """One of the templates beside this file, filled in; `script` is the only one that its page runs."""
     loader = exporter().environment
-    return loader.from_string((TEMPLATES / name).read_text("utf-8")).render(style=style(), **values)
+    values |= {"style": style(), "script": script, "policy": policy(script)}
+    return loader.from_string((TEMPLATES / name).read_text("utf-8")).render(**values)
+
+
+def policy(script: str) -> str:
+    """The content policy of a page that runs this script and no other; "" for none at all."""
+    if not script:
+        return POLICY
+    return f"{POLICY}; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 @cache
 def style() -> str:
-    """The style sheet, with syntax colours for light and dark screens."""
+    """The style sheet, with syntax colours for light and dark screens, and the font of brackets that grow."""
     light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
     colours = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
-    return f"{colours}\n{(TEMPLATES / 'style.css').read_text('utf-8')}"
+    font = base64.b64encode((TEMPLATES / "brackets.woff2").read_bytes()).decode()  # brackets.txt says where it is from
+    brackets = f'@font-face {{ font-family: "Brackets"; src: url(data:font/woff2;base64,{font}); }}'
+    return f"{brackets}\n{colours}\n{(TEMPLATES / 'style.css').read_text('utf-8')}"
 
 
 def title(soup: BeautifulSoup) -> str:

@@ -1,50 +1,134 @@
-"""Markdown to HTML, with formulas as MathML and pictures inside the page."""
+"""Markdown to safe HTML, with formulas as MathML.
+
+Formulas are taken out before Markdown is read, as JupyterLab does it: no `_` or `|` in them means anything there. In code
+they come back as they were written. Amounts of money are no formulas; there JupyterLab sees one in "$5 and $6".
+"""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
 
-from latex2mathml.converter import convert
+from bs4 import BeautifulSoup
+from mistune import BlockParser, InlineParser
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from factory.pages import RenderError
+from factory.pages.formulas import mathml
+from factory.pages.safe import PICTURE, safe_markdown
+
+LINE = r"(?:(?!\n[ \t]*\n).)"  # a character, unless a paragraph ends there
+PIECES = re.compile(
+    rf"""
+    ^[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)*(?P<fence>`{{3,}}|~{{3,}})[^\n`]*\n.*?(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)
+    | (?<!`)(?P<ticks>`+)(?!`){LINE}+?(?<!`)(?P=ticks)(?!`)
+    | \\\\\[(?P<bracket>{LINE}+?)\\\\\] | \\\\\((?P<parenthesis>{LINE}+?)\\\\\)
+    | \\begin\{{(?P<name>[A-Za-z]+\*?)\}}(?:(?!\\begin\{{(?P=name)\}}){LINE}
+        |\\begin\{{(?P=name)\}}{LINE}*?\\end\{{(?P=name)\}})*?\\end\{{(?P=name)\}}
+    | \\[\\$`]
+    | \$\$(?P<dollars>{LINE}+?)\$\$
+    | (?<!\$)\$(?![\$\s]*\$)
+      (?P<dollar>(?:\\.|\{{[^{{}}$\n]*(?:\$[^{{}}$\n]*\$[^{{}}$\n]*)+\}}|(?!\n[ \t]*\n)[^\\$])+?)\$(?!\$)
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+HELD = re.compile("(?:\ue000|%EE%80%80)(\\d+)(?:\ue001|%EE%80%81)")  # a formula's place; an address has it encoded
 
 
-def mathml(latex: str, display: str = "inline") -> str:
-    """A LaTeX formula as MathML; `display` is "inline" or "block". Raises RenderError."""
-    try:
-        formula = convert(latex.strip(), display=display)
-    except Exception as error:  # the converter raises a dozen kinds
-        raise RenderError(f"no MathML for the formula {latex.strip()!r}: {type(error).__name__} {error}") from error
-    unknown = re.search(r">(\\[A-Za-z]+)", formula)
-    if unknown:
-        raise RenderError(f"no MathML for the formula {latex.strip()!r}: {unknown[1]} is not known")
-    space = '<mspace width="0.17em"/>'  # which the converter leaves out after a function's name
-    return re.sub(r"(<mi>(?:log|ln|exp)</mi>)(?!<mo[^>]*>&#x00028;)", rf"\1{space}", formula)
+class Formula(NamedTuple):
+    """A formula as it was written, without its delimiters, and "inline" or "block"."""
+
+    written: str
+    latex: str
+    display: str
 
 
 class Renderer(IPythonRenderer):
-    """Markdown to HTML, with formulas as MathML."""
-
-    def block_math(self, body: str) -> str:
-        return f'<span class="formula" tabindex="0" role="group" aria-label="Formula">{mathml(body, "block")}</span>'
-
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+    """Markdown to HTML, with an author's HTML as it stands: nbconvert would end a <details> before what it should fold."""
 
     def block_html(self, html: str) -> str:
-        """As it stands: nbconvert parses each piece, and so ends a <details> before the text that it should fold."""
         return f"{html}\n"
 
     def inline_html(self, html: str) -> str:
         return html
 
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        """With its address as it stands: `markdown_html` and `places.embedded` find the picture."""
+        return super(IPythonRenderer, self).image(text, url, title)
 
-def markdown_html(source: str, folder: Path) -> str:
-    """Markdown as HTML; its pictures, relative to `folder`, are put into the page."""
-    renderer = Renderer(escape=False, exclude_anchor_links=True, embed_images=True, path=str(folder))
-    return MarkdownWithMath(renderer=renderer).render(source)
+
+def markdown_html(source: str, attachments: Mapping | None = None) -> str:
+    """Markdown as HTML that runs nothing; `attachments` are the cell's pasted pictures. Raises RenderError."""
+    text, formulas = without_formulas(source)
+    parsers = {"block": BlockParser(), "inline": InlineParser()}
+    html = MarkdownWithMath(Renderer(escape=False, exclude_anchor_links=True), **parsers).render(text)
+    soup = BeautifulSoup(safe_markdown(html), "html.parser")
+    _put_back(soup, formulas)
+    for picture in soup("img", src=re.compile("^attachment:")):
+        picture["src"] = _attached(unquote(picture["src"].removeprefix("attachment:")), attachments or {})
+    for box in soup("input"):
+        box["disabled"] = ""
+    return str(soup)
+
+
+def without_formulas(source: str) -> tuple[str, list[Formula]]:
+    """Markdown with marks in the place of its formulas, and these."""
+    source = re.sub("[\ue000\ue001]", "", source)
+    pieces, formulas, start, place = [], [], 0, 0
+    while found := PIECES.search(source, place):
+        place = found.end()
+        block = found["bracket"] or found["dollars"] or (found[0] if found["name"] else "")
+        inline = found["parenthesis"] or found["dollar"] or ""
+        if found["dollar"] and _is_money(inline, source[: found.start()], source[place:]):
+            place = found.start() + 1
+        elif block or inline:
+            pieces.append(f"{source[start : found.start()]}\ue000{len(formulas)}\ue001")
+            formulas.append(Formula(found[0], block or inline, "block" if block else "inline"))
+            start = place
+    return "".join([*pieces, source[start:]]), formulas
+
+
+def _is_money(body: str, before: str, behind: str) -> bool:
+    """Whether the text between two dollars stands between two amounts, as in "$5 and $6", "5$ and 6$", "$ 5 and $ 6"."""
+    if re.match(r"[+-]?\.?\d", body):
+        return body[-1].isspace() or re.match(r"\.?\d", behind) is not None
+    if re.match(r"\s\.?\d", body) and re.match(r"\s\.?\d", behind):
+        return True
+    return re.search(r"\d ?$", before[-2:]) is not None and re.match(r"[\s.,;:)]", body) is not None
+
+
+def _put_back(soup: BeautifulSoup, formulas: list[Formula]) -> None:
+    """Formulas where their marks stand; in code and in attributes as they were written."""
+
+    def written(found: re.Match) -> str:
+        return formulas[int(found[1])].written
+
+    for tag in soup(True):
+        for name in {"alt", "href", "src", "title"} & set(tag.attrs):
+            tag[name] = HELD.sub(written, tag[name])
+    for text in soup.find_all(string=HELD):
+        if text.find_parent(["code", "pre"]):
+            text.replace_with(HELD.sub(written, text))
+            continue
+        for number, piece in enumerate(HELD.split(text)):
+            text.insert_before(_shown(formulas[int(piece)]) if number % 2 else piece)
+        text.extract()
+
+
+def _shown(formula: Formula) -> BeautifulSoup:
+    html = mathml(formula.latex, formula.display)
+    if formula.display == "block":
+        html = f'<span class="formula" tabindex="0" role="group" aria-label="Formula">{html}</span>'
+    return BeautifulSoup(html, "html.parser")
+
+
+def _attached(name: str, attachments: Mapping) -> str:
+    """A pasted picture as a data address. Raises RenderError for a missing one, and for what is no picture."""
+    for kind in ("image/png", "image/jpeg", "image/gif", "image/svg+xml"):
+        content = attachments.get(name, {}).get(kind)
+        address = f"data:{kind};base64,{''.join(content or '')}"
+        if content and PICTURE.fullmatch(address):
+            return address
+    raise RenderError(f"the attachment {name!r} is no picture, or missing: paste it again")

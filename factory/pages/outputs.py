@@ -1,47 +1,24 @@
-"""What a page shows of a cell's outputs: one view each, sanitised, since a model or a library wrote it."""
+"""What a page shows of a cell's outputs: one view each, made safe, since a model or a library wrote it."""
 
 from __future__ import annotations
 
 import base64
-import re
 from html import escape
 
-import bleach
-from bleach.css_sanitizer import ALLOWED_CSS_PROPERTIES, CSSSanitizer
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 
-from factory.lessons import NOTEBOOKS, WIDGETS
+from factory.lessons import WIDGETS
 from factory.pages.markdown import markdown_html
+from factory.pages.safe import safe_output
 
 HEADINGS = ["h1", "h2", "h3"]
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
-TAGS = bleach.ALLOWED_TAGS | {
-    "br", "caption", "col", "colgroup", "dd", "del", "details", "div", "dl", "dt", "h3", "h4", "h5", "h6", "hr", "img",
-    "ins", "kbd", "mark", "p", "pre", "s", "small", "span", "sub", "summary", "sup", "table", "tbody", "td", "tfoot",
-    "th", "thead", "tr", "u",
-}  # fmt: skip
-STYLES = ALLOWED_CSS_PROPERTIES | {"border", "border-bottom", "border-left", "border-radius", "border-right", "border-top"}
-STYLES |= {"flex", "flex-wrap", "gap", "margin", "max-width", "min-width", "overflow-wrap", "overflow-x", "padding"}
-
-
-class Styles(CSSSanitizer):
-    """The styles that an output may have: nothing that floats over the page or asks for a file."""
-
-    def sanitize_css(self, style: str) -> str:
-        colours = re.sub(r"\bbackground\s*:\s*(#?\w+)\s*(?=;|$)", r"background-color: \1", style)
-        return super().sanitize_css(colours)
 
 
 def sanitised(html: str, alt: str) -> str:
-    """HTML from an output: no scripts, handlers, forms or foreign addresses; pictures have a text (else `alt`)."""
-    html = re.sub(r"<style\b.*?</style\s*>", "", html, flags=re.DOTALL | re.IGNORECASE)  # pandas' own; bleach would show it
-    allowed = {"*": ["class", "style", "title", "colspan", "rowspan", "scope"], "a": _safe_link, "img": _safe_picture}
-    clean = bleach.clean(
-        html, TAGS, allowed, protocols=["http", "https", "mailto", "data"],
-        css_sanitizer=Styles(allowed_css_properties=STYLES),
-    )  # fmt: skip
-    soup = BeautifulSoup(clean, "html.parser")
+    """HTML from an output that runs nothing and asks for nothing; pictures have a text (else `alt`)."""
+    soup = BeautifulSoup(safe_output(html), "html.parser")
     for picture in soup("img"):
         picture["alt"] = picture.get("alt", "").strip() or alt
         if not picture.get("src"):
@@ -49,24 +26,18 @@ def sanitised(html: str, alt: str) -> str:
     return str(soup)
 
 
-def _safe_link(_tag: str, name: str, value: str) -> bool:
-    return name == "href" and value.startswith(("#", "http://", "https://"))
-
-
-def _safe_picture(_tag: str, name: str, value: str) -> bool:
-    return name in ("alt", "width", "height", "style") or (
-        name == "src" and re.match(r"data:image/(png|jpeg|gif|svg\+xml);base64,", value) is not None
-    )
-
-
 def text_before(notebook: NotebookNode, index: int) -> str:
     """The heading over cell `index` and the last paragraph before it, at most 250 characters: a picture's last resort."""
     heading, paragraph = "", ""
-    for cell in notebook.cells[:index]:
+    for cell in reversed(notebook.cells[:index]):
         if cell.cell_type == "markdown":
-            soup = BeautifulSoup(markdown_html(cell.source, NOTEBOOKS), "html.parser")
-            heading = ([heading] + [found.get_text(" ", strip=True) for found in soup(HEADINGS)])[-1]
-            paragraph = ([paragraph] + [found.get_text(" ", strip=True) for found in soup(["p", "li"])])[-1]
+            soup = BeautifulSoup(markdown_html(cell.source, cell.get("attachments")), "html.parser")
+            heading, paragraph = (
+                before or "".join([found.get_text(" ", strip=True) for found in soup(names)][-1:])
+                for before, names in ((heading, HEADINGS), (paragraph, ["p", "li"]))
+            )
+        if heading and paragraph:
+            break
     text = f"Figure under the heading “{heading}”. {paragraph}" if heading else f"Figure. {paragraph}"
     return text.strip() if len(text) <= 250 else text[:249].rsplit(" ", 1)[0] + "…"
 
@@ -95,8 +66,10 @@ def view(output: NotebookNode, alt: str) -> dict[str, str]:
 
 
 def prepared(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with one safe view in each output."""
+    """The notebook with one safe view in each output, and its code in Python, whatever it says of itself."""
+    notebook.metadata = NotebookNode(language_info=NotebookNode(name="python"))
     for index, cell in enumerate(notebook.cells):
+        cell.metadata.pop("magics_language", None)
         bundles = [output for output in cell.get("outputs", []) if "data" in output]
         if bundles:
             alt = cell.metadata.get("alt") or text_before(notebook, index)

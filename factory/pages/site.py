@@ -8,6 +8,7 @@ import re
 import shutil
 import statistics
 from pathlib import Path
+from urllib.parse import unquote
 
 from bs4 import BeautifulSoup
 
@@ -44,11 +45,11 @@ def build_site(folder: Path) -> int:
 
 def _copy_linked(html: str, place: str, site: Path) -> None:
     """Copy the project's own files that a page links to and that are no pages."""
-    for link in BeautifulSoup(html, "html.parser")("a", href=True):
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), link["href"].partition("#")[0]))
-        if ":" not in link["href"] and (places.ROOT / target).is_file():
+    for path in set(re.findall(r'<a [^>]*?href="([^"#:]+)', html)):
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), unquote(path)))
+        if places.copied(target):
             (site / target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(places.ROOT / target, site / target)
+            shutil.copyfile(places.ours(target), site / target)
 
 
 def index_page(contents: dict[str, BeautifulSoup]) -> str:
@@ -64,7 +65,7 @@ def index_page(contents: dict[str, BeautifulSoup]) -> str:
             lessons.append(entry | {"minutes": recorded_minutes(Path(source).stem)})
         else:
             documents.append(entry | {"title": "README"} if source == "README.md" else entry)
-    introduction = finished(markdown_html(introduction, places.ROOT), "README.md", "index.html")
+    introduction = finished(markdown_html(introduction), "README.md", "index.html")
     html = template("index.html.j2", introduction=introduction, lessons=lessons, documents=documents)
     return page(BeautifulSoup(html, "html.parser"), "index.html")
 

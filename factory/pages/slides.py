@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup, Tag
 
 from factory.pages import RenderError
 from factory.pages.content import body
-from factory.pages.layout import template, title
+from factory.pages.layout import TEMPLATES, template, title
 from factory.pages.outputs import HEADINGS
 from factory.pages.places import lesson_sources
 
@@ -21,7 +21,8 @@ from factory.pages.places import lesson_sources
 def write_slides(stem: str, site: Path) -> Path:
     """Build the slides of one lesson, as `<site>/slides/<stem>.html`. Raises RenderError."""
     soup = body(f"notebooks/{stem}.ipynb", f"slides/{stem}.html")
-    html = template("slides.html.j2", title=title(soup), stem=stem, slides=slide_parts(soup))
+    script = (TEMPLATES / "slides.js").read_text("utf-8")
+    html = template("slides.html.j2", script, title=title(soup), stem=stem, slides=slide_parts(soup))
     path = site / "slides" / f"{stem}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,8 @@ def slide_parts(soup: BeautifulSoup) -> list[str]:
     heading = ""
     for cell in soup.select("section.cell"):
         again = BeautifulSoup(f"<h2>{escape(heading)}</h2>", "html.parser").h2
+        if cell.find("details", class_="solution", recursive=False):
+            continue
         if "text" in cell["class"]:
             for number, child in enumerate(cell.find_all(recursive=False)):
                 if child.name in HEADINGS:
@@ -58,7 +61,7 @@ def slide_parts(soup: BeautifulSoup) -> list[str]:
 def _shown(cell: Tag) -> list[Tag]:
     """What a slide shows of a code cell: its outputs, and its code, folded unless the cell is tagged `slide`."""
     code, output, marked = cell.select_one(".input"), cell.select_one(".output"), "marked" in cell["class"]
-    if cell.select_one(".solution") or not (output or marked):
+    if not (output or marked):
         return []
     if not marked:
         code = BeautifulSoup(f"<details><summary>Code</summary>{code}</details>", "html.parser").details

@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from factory.pages import places
+from factory.lessons import unknown_tags
+from factory.pages import RenderError, places
 from factory.pages.folders import replaced
 from factory.pages.places import lesson_sources
 
@@ -22,21 +23,31 @@ MISSING_THERE = re.compile(
 
 
 def build_student(folder: Path) -> int:
-    """Build the students' copy anew; the number of lessons in it. Raises RenderError."""
+    """Build the students' copy anew; the number of lessons in it. Raises RenderError, as for a tag that is not known."""
     lessons = lesson_sources()
     with replaced(folder) as new:
         for name in STUDENT_FILES:
             if (places.ROOT / name).is_dir():
-                shutil.copytree(places.ROOT / name, new / name, ignore=shutil.ignore_patterns(*NOT_FOR_STUDENTS))
+                shutil.copytree(places.ROOT / name, new / name, ignore=_left_out)
             else:
                 shutil.copyfile(places.ROOT / name, new / name)
         (new / "notebooks").mkdir()
         for source in lessons:
-            notebook = without_answers(nbformat.read(places.ROOT / source, as_version=4))
+            notebook = nbformat.read(places.ROOT / source, as_version=4)
+            if wrong := unknown_tags(notebook):
+                raise RenderError(f"{source}: {'; '.join(wrong)}")
+            notebook = without_answers(notebook)
             (new / source).write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
         for name, shortened in {"Makefile": student_makefile, "README.md": student_readme}.items():
             (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
     return len(lessons)
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What of a folder is not for students, or not the project's: a link that leads outside, what git ignores."""
+    place = Path(folder).relative_to(places.ROOT)
+    foreign = {name for name in names if places.ours((place / name).as_posix()) is None}
+    return shutil.ignore_patterns(*NOT_FOR_STUDENTS)(folder, names) | foreign
 
 
 def without_answers(notebook: NotebookNode) -> NotebookNode:
