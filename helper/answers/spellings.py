@@ -71,8 +71,10 @@ _CHANGES = _BIG | words("""
     and or nor to but not no isn is are was wrong false incorrect than plus minus over divided squared cubed factorial
     mod modulo remainder pi sin cos tan log exp sqrt root power inf infinity between from until through less fewer
     below under negative double doubled twice triple tripled maybe perhaps possibly probably if then equal give make
-    repeating recurring reciprocal approximately approx roughly least most minimum maximum invalid cannot unknown except
-    times
+    repeating repeated recurring reciprocal inverse opposite approximately approx roughly about around nearly almost circa
+    above least most minimum maximum invalid cannot unknown except unless none nothing null nan etc times thrice fold thru
+    versus hex hexadecimal binary octal base radix decimal overline ln pico nano micro milli centi deci deca hecto mega giga
+    tera peta exa
 """)  # what changes the number, adds another one, or takes the answer back
 _OTHER_WORDS = re.compile(  # zillions, milliards, millones, kEUR
     rf"[a-z]*illi?(?:on|ard|ao|ão|ón)(?:s|e|en|es)?|millones|milhões|[kmgt](?:{'|'.join(sorted(CODES))})"

@@ -74,27 +74,27 @@ def with_currency(unit: Unit, currency: str) -> Unit | None:
     first = unit.top[0].meanings if unit.top else frozenset()
     if first & money:  # "$5 USD"
         return unit._replace(top=(Word(first & money), *unit.top[1:]))
-    if any(known_unit(name) for name in first) and "%" not in first:
+    if any(known_unit(name) for name in first):
         return None
     return unit._replace(top=(Word(money), *unit.top))
 
 
 def _read_words(text: str) -> list[Word] | None:
     """The words of a part of a unit, those behind a "/" with a negative power; None when a word is no unit."""
-    found, place, sign, power = [], 0, 1, 1
+    found, place, sign, power, open_end = [], 0, 1, 1, False
     for _ in range(_MOST_TOKENS):
         if not text[place:].strip():
-            return found if power == 1 else None  # "5 square"
+            return None if open_end or power != 1 else found  # "5 km /", "5 square"
         token = _TOKEN.match(text, place)
         if not token or (token["join"] and not found):
             return None
         place = token.end()
-        word = token["word"] or token["sign"] or ""
+        word, open_end = token["word"] or token["sign"] or "", bool(token["join"])
         if token["join"]:
             sign = -1 if token["join"] == "/" else sign
         elif word.casefold() in _BEFORE and not token["power"]:
             power = _BEFORE[word.casefold()]
-        elif word.casefold() in _BEHIND and found:
+        elif word.casefold() in _BEHIND and found and any(map(known_unit, found[-1].meanings)):
             found[-1] = found[-1]._replace(power=found[-1].power * _BEHIND[word.casefold()])
         elif _may_follow(token, found, more=bool(text[place:].strip())):
             written = re.sub(r"[^0-9-]", "", token["power"] or "") or "1"
@@ -109,7 +109,7 @@ def _may_follow(token: re.Match, found: list[Word], more: bool) -> bool:
     word = token["word"]
     if not word or _is_scale(found, word):
         return True
-    if word.casefold() == "point" and more:  # "5 point three"
+    if (word.casefold() == "point" and more) or (token["power"] and not known_unit(word)):  # "5 point three"
         return False
     return may_be_unit(word, first=token.start() == 0 and not found, spaced=bool(token["space"]))
 
