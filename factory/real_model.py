@@ -73,7 +73,7 @@ with published scores.
 The vocabulary, the chat template (its own system turn names SmolLM) and the pad token (`<|im_end|>`, which also ends a turn)
 are as shipped. One rule stands in such a file in words that transformers does not read, and is put back: each digit is
 split off before anything else. Without it the two line ends in "\\n\\n1." are two tokens; in the model's training they were
-one. Texts may be 8,192 tokens long.
+one (a list of five such items has a log-probability of -67 without the rule, -49 with it). Texts may be 8,192 tokens long.
 """
 
 
