@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factory import real_sizes
 from factory.real_sizes import LENGTH, configs, data, make_trainer, record, run_child
-from helper.models import project_folder
+from helper.machine.folders import project_folder
 
 
 def test_rows_are_as_long_as_said():
