@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from small_course import PIXEL, put_lesson, requests, shown
 
-from factory import ROOT, render
-from factory.lessons import WIDGETS, find_lessons
+from factory import ROOT, render, run_lessons
+from factory.lessons import WIDGETS, check, find_lessons, unknown_tags
 from factory.pages import RenderError, places
 from factory.pages.content import body
 from factory.pages.folders import replaced
@@ -26,7 +27,6 @@ from factory.pages.slides import write_slides
 from factory.pages.student import MISSING_THERE, build_student
 
 LESSONS = [path.stem for path in find_lessons()]
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 HOSTILE = (
     "<img src=x onerror=alert(1)>", "<img src='https://example.org/a.png' alt='far'>", "<svg onload=alert(1)></svg>",
     "<a href='javascript:alert(1)'>a</a>", "<a href='data:text/html,<script>alert(1)</script>'>b</a>",
@@ -61,38 +61,10 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
 
     def make(*cells):
-        for number, cell in enumerate([cell for cell in cells if cell.cell_type == "code"], start=1):
-            cell.execution_count = number
-        nbformat.write(new_notebook(cells=list(cells)), tmp_path / "notebooks" / "01_a.ipynb")
+        put_lesson(tmp_path, *cells)
         return body("notebooks/01_a.ipynb", "notebooks/01_a.html")
 
     return make
-
-
-def shown(data, metadata=None):
-    """A code cell with one output bundle."""
-    return new_code_cell("x", outputs=[new_output("display_data", data=data, metadata=metadata or {})])
-
-
-def requests(soup) -> list[str]:
-    """What in a page would run, or be asked for when it is opened."""
-    found = [
-        str(tag)[:80] for tag in soup(["link", "iframe", "object", "embed", "form", "base", "video", "audio", "source"])
-    ]
-    found += [str(tag)[:80] for tag in soup("script") if tag.attrs]
-    for tag in soup(True):
-        found += [
-            f"{tag.name} {name}" for name in tag.attrs if name.startswith("on") or name in ("srcset", "background", "ping")
-        ]
-        found += [f"{tag.name} src" for _ in [0] if "src" in tag.attrs and not tag["src"].startswith("data:image/")]
-        found += [
-            f"{tag.name} href"
-            for _ in [0]
-            if re.match(r"\s*(javascript|data|vbscript):", tag.get("href", ""), re.IGNORECASE)
-        ]
-        styles = tag.get("style", "") + (tag.get_text() if tag.name == "style" else "")
-        found += [f"{tag.name}: {what}" for what in re.findall(r"url\((?!data:font/woff2;base64,)|@import|expression\(", styles)]
-    return found
 
 
 def test_everything_is_built(pages):
@@ -372,6 +344,45 @@ def test_slides_turn_by_keys_and_print(pages):
     script = soup.script.get_text()
     assert all(key in script for key in ("ArrowRight", "ArrowLeft", "PageDown", "PageUp", '" "', "Home", "End"))
     assert "@media print" in soup.style.get_text() and len(script.splitlines()) < 45
+
+
+UNKNOWN_TAGS = [
+    ["solutions"],
+    ["Solution"],
+    ["solution "],
+    ["slide", "SOLUTION"],
+    ["answer"],
+    [5],
+    "solution",
+    "solutions",
+    None,
+]
+
+
+@pytest.mark.parametrize("tags", UNKNOWN_TAGS)
+def test_a_tag_of_another_spelling_is_refused(project, tags, monkeypatch, capsys):
+    """A solution by another name must not reach the students: not by `make student`, `make check`, nor the pages."""
+    for place in (places.ROOT / name for name in ("helper", "data", "docs")):
+        place.mkdir()
+    for cells in ([new_code_cell("secret", id="a-1")], [new_markdown_cell("secret", id="a-1")]):
+        cells[0].metadata["tags"] = tags
+        put_lesson(places.ROOT, new_markdown_cell("# T"), *cells)
+        with pytest.raises(RenderError, match="notebooks/01_a.ipynb: cell a-1: the tag"):
+            build_student(places.ROOT / "student")
+        with pytest.raises(RenderError, match="notebooks/01_a.ipynb"):
+            body("notebooks/01_a.ipynb", "notebooks/01_a.html")
+        assert any("cell a-1: the tag" in wrong for wrong in check(places.ROOT / "notebooks" / "01_a.ipynb"))
+    assert not (places.ROOT / "student").exists()
+    monkeypatch.setattr(run_lessons, "NOTEBOOKS", places.ROOT / "notebooks")
+    monkeypatch.setattr(sys, "argv", ["run_lessons", "--check"])
+    assert run_lessons.main() == 1 and "cell a-1: the tag" in capsys.readouterr().out
+
+
+def test_tags_under_another_key_are_refused_and_known_ones_pass():
+    cells = [new_code_cell("x", metadata={key: ["solution"]}) for key in ("Tags", "tag", "TAGS")]
+    assert len(unknown_tags(new_notebook(cells=cells))) == 3
+    known = [new_code_cell("x", metadata={"tags": [tag], "jupyter": {}}) for tag in ("parameters", "slide", "solution")]
+    assert unknown_tags(new_notebook(cells=[*known, new_markdown_cell("y")])) == []
 
 
 @pytest.fixture(scope="module")

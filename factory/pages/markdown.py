@@ -28,7 +28,7 @@ PIECES = re.compile(
     | \\begin\{{(?P<name>[A-Za-z]+\*?)\}}(?:(?!\\begin\{{(?P=name)\}}){LINE}
         |\\begin\{{(?P=name)\}}{LINE}*?\\end\{{(?P=name)\}})*?\\end\{{(?P=name)\}}
     | \\[\\$`]
-    | \$\$(?P<dollars>{LINE}+?)\$\$
+    | \$\$(?!\s*\$)(?P<dollars>{LINE}+?)\$\$
     | (?<!\$)\$(?![\$\s]*\$)
       (?P<dollar>(?:\\.|\{{[^{{}}$\n]*(?:\$[^{{}}$\n]*\$[^{{}}$\n]*)+\}}|(?!\n[ \t]*\n)[^\\$])+?)\$(?!\$)
     """,
@@ -68,6 +68,8 @@ def markdown_html(source: str, attachments: Mapping | None = None) -> str:
     _put_back(soup, formulas)
     for picture in soup("img", src=re.compile("^attachment:")):
         picture["src"] = _attached(unquote(picture["src"].removeprefix("attachment:")), attachments or {})
+    for picture in soup("img", src=False):
+        picture.replace_with(picture.get("alt", ""))
     for box in soup("input"):
         box["disabled"] = ""
     return str(soup)

@@ -34,7 +34,7 @@ def _safe_link(_tag: str, name: str, value: str) -> bool:
 
 
 def _safe_picture(_tag: str, name: str, value: str) -> bool:
-    return name in ("alt", "width", "height", "style") or (name == "src" and PICTURE.fullmatch(value) is not None)
+    return name in ("alt", "title", "width", "height", "style") or (name == "src" and PICTURE.fullmatch(value) is not None)
 
 
 def _authors_picture(tag: str, name: str, value: str) -> bool:

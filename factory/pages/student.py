@@ -24,7 +24,7 @@ MISSING_THERE = re.compile(
 
 def build_student(folder: Path) -> int:
     """Build the students' copy anew; the number of lessons in it. Raises RenderError, as for a tag that is not known."""
-    lessons = lesson_sources()
+    lessons = {source: _known(source) for source in lesson_sources()}
     with replaced(folder) as new:
         for name in STUDENT_FILES:
             if (places.ROOT / name).is_dir():
@@ -32,15 +32,20 @@ def build_student(folder: Path) -> int:
             else:
                 shutil.copyfile(places.ROOT / name, new / name)
         (new / "notebooks").mkdir()
-        for source in lessons:
-            notebook = nbformat.read(places.ROOT / source, as_version=4)
-            if wrong := unknown_tags(notebook):
-                raise RenderError(f"{source}: {'; '.join(wrong)}")
-            notebook = without_answers(notebook)
-            (new / source).write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
+        for source, notebook in lessons.items():
+            text = nbformat.writes(without_answers(notebook)).rstrip("\n")
+            (new / source).write_text(f"{text}\n", encoding="utf-8")
         for name, shortened in {"Makefile": student_makefile, "README.md": student_readme}.items():
             (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
     return len(lessons)
+
+
+def _known(source: str) -> NotebookNode:
+    """A lesson's notebook. Raises RenderError for a tag that is not known: its cell may be a solution."""
+    notebook = nbformat.read(places.ROOT / source, as_version=4)
+    if wrong := unknown_tags(notebook):
+        raise RenderError(f"{source}: {'; '.join(wrong)}")
+    return notebook
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
