@@ -4,6 +4,7 @@ Left out on purpose: single mistakes of simple graders, which stand in the table
 """
 
 import json
+import sys
 import tempfile
 from decimal import Decimal
 from fractions import Fraction
@@ -405,3 +406,30 @@ def test_the_same_question_is_asked_for_several_answers_at_once(monkeypatch):
     monkeypatch.setattr(expressions, "same_expressions", lambda *question: asked.append(question) or True)
     assert answers_match("x = a + 1 or x = b + 1", "x = 1 + b or x = 1 + a") and len(asked) == 1
     assert asked[0] == (("a + 1", "b + 1"), ("1 + b", "1 + a"), False)
+
+
+def nested(depth, first):
+    return r"\{" * depth + first + "".join(rf",{level}\}}" for level in range(depth))
+
+
+def calls_in(function, *arguments):
+    calls = []
+    sys.setprofile(lambda frame, event, argument: calls.append(event) if event == "call" else None)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+def test_sets_in_sets_and_long_sets_take_no_longer_than_their_length(monkeypatch):
+    monkeypatch.setattr(expressions, "same_expressions", lambda *question: False)
+    assert answers_match(r"\{\{1, 2\}, 3\}", r"\{3, \{2, 1\}\}")
+    assert not answers_match(r"\{\{1, 2\}, 3\}", r"\{3, \{2, 4\}\}")
+    deep, deeper = (calls_in(answers_match, nested(depth, "1,2"), nested(depth, "2,3")) for depth in (6, 18))
+    assert deeper < 4 * deep
+    half, whole = (
+        calls_in(answers_match, rf"\{{{','.join(map(str, range(n)))}\}}", rf"\{{{','.join(map(str, range(9, n + 9)))}\}}")
+        for n in (30, 60)
+    )
+    assert whole < 3 * half

@@ -15,6 +15,8 @@ from helper.answers.numbers import MAX_ANSWER, quantity, written
 from helper.answers.units import Unit, read_unit, same_unit
 from helper.answers.writing import clean, squeezed
 
+MOST_LEVELS = 2  # lists in one another, as a set of intervals
+MOST_TRIALS = 12  # answers without an order that are written differently on the two sides
 _EXACT_WITH_UNIT = re.compile(r"(.*\\.*?(?:pi|[})0-9]))(\s*°.*|\s+[^\W\d_][^\\{}()]*)", re.DOTALL)  # "2\sqrt{3} cm"
 
 
@@ -61,8 +63,11 @@ def _same(ours: str, theirs: str) -> bool:
     return verdict if isinstance(verdict, bool) else same_by_algebra([verdict[0]], [verdict[1]])
 
 
-def settle(ours: str, theirs: str) -> bool | tuple[str, str]:
-    """Whether two cleaned answers are equal, where that can be told without algebra; else the two expressions to ask."""
+def settle(ours: str, theirs: str, level: int = 0) -> bool | tuple[str, str]:
+    """Whether two cleaned answers are equal, where that can be told without algebra; else the two expressions to ask.
+
+    `level`: in how many lists they stand; sets of sets of sets would take for ever.
+    """
     if squeezed(ours) == squeezed(theirs):
         return True
     labels = choice(ours), choice(theirs)
@@ -79,7 +84,7 @@ def settle(ours: str, theirs: str) -> bool | tuple[str, str]:
         return False
     lists = several(ours), several(theirs)
     if any(lists):
-        return all(lists) and _same_several(*lists)
+        return all(lists) and level < MOST_LEVELS and _same_several(*lists, level + 1)
     return (ours, theirs) if may_be_asked(ours, theirs) else squeezed(ours) == squeezed(theirs)
 
 
@@ -116,49 +121,56 @@ def _without_unit(text: str) -> tuple[str, Unit]:
     return (exact.group(1), unit) if unit else (text, Unit())
 
 
-def _same_several(ours: Several, theirs: Several) -> bool:
+def _same_several(ours: Several, theirs: Several, level: int) -> bool:
     """Whether several answers are equal one by one, in their order where one of the two has one."""
     if ours.brackets != theirs.brackets:
         return False
     left, right = ([*zip(some.names, some.values)] for some in (ours, theirs))
-    if ours.brackets == "{}":
-        left, right = _without_repeats(left), _without_repeats(right)
+    if ours.brackets == "{}":  # a set: repetitions do not count
+        left, right = (list({_key(item): item for item in items}.values()) for items in (left, right))
     if len(left) != len(right):
         return False
     ordered = ours.ordered or theirs.ordered
     if not ordered and len({name for name, _ in left}) == len(left):  # x = 1, y = 2
         left, right, ordered = sorted(left), sorted(right), True
-    if ordered:
-        verdicts = [_settle_item(*pair) for pair in zip(left, right)]
-        open_pairs = [verdict for verdict in verdicts if not isinstance(verdict, bool)]
-        return False not in verdicts and (not open_pairs or same_by_algebra(*map(list, zip(*open_pairs))))
-    return _same_in_any_order(left, right)
+    if not ordered:
+        return _same_in_any_order(left, right, level)
+    verdicts = [_settle_item(*pair, level) for pair in zip(left, right)]
+    open_pairs = [verdict for verdict in verdicts if not isinstance(verdict, bool)]
+    return False not in verdicts and (not open_pairs or same_by_algebra(*map(list, zip(*open_pairs))))
 
 
-def _same_in_any_order(left: list[tuple], right: list[tuple]) -> bool:
+def _same_in_any_order(left: list[tuple], right: list[tuple], level: int) -> bool:
+    """The same for answers without an order: what is equal as it is written is paired first, the rest by trial."""
     right = list(right)
-    left = [item for item in left if not _taken(item, right)]
-    verdicts = [_settle_item(item, other) for item in left for other in right]
+    places = {_key(item): item for item in right}
+    for item in list(left):
+        if _key(item) in places and places[_key(item)] in right:
+            left.remove(item)
+            right.remove(places[_key(item)])
+    if len(left) > MOST_TRIALS:
+        return False
+    left = [item for item in left if not _taken(item, right, level)]
+    verdicts = [_settle_item(item, other, level) for item in left for other in right]
     if any(isinstance(verdict, bool) for verdict in verdicts):
         return False
     return not left or same_by_algebra([value for _, value in left], [value for _, value in right], ordered=False)
 
 
-def _taken(item: tuple, others: list[tuple]) -> bool:
+def _key(item: tuple[str, str]) -> tuple[str, str]:
+    """One text for each way of writing a bare number, spaces aside for all else."""
+    name, value = item
+    number = quantity(value)
+    return name, str(number.value) if number and not any(number.unit) else squeezed(value)
+
+
+def _taken(item: tuple, others: list[tuple], level: int) -> bool:
     """Whether an equal one is among the others; it is taken out."""
-    place = next((place for place, other in enumerate(others) if _settle_item(item, other) is True), None)
+    place = next((place for place, other in enumerate(others) if _settle_item(item, other, level) is True), None)
     return place is not None and bool(others.pop(place))
 
 
-def _without_repeats(items: list[tuple]) -> list[tuple]:
-    kept: list[tuple] = []
-    for item in items:
-        if not any(_settle_item(item, other) is True for other in kept):
-            kept.append(item)
-    return kept
-
-
-def _settle_item(item: tuple, other: tuple) -> bool | tuple[str, str]:
+def _settle_item(item: tuple, other: tuple, level: int) -> bool | tuple[str, str]:
     if item[0] and other[0] and item[0] != other[0]:
         return False
-    return settle(item[1], other[1])
+    return settle(item[1], other[1], level)
