@@ -12,6 +12,7 @@ Left out on purpose: reading an answer; `helper.answers` hands over whole, clean
 import atexit
 import contextlib
 import functools
+import gc
 import importlib.util
 import json
 import os
@@ -150,6 +151,8 @@ if hasattr(os, "register_at_fork"):
 
 # From here on: what runs in the child.
 
+WARM_UP = ([["x+1"], ["1+x"], True], [["x+77"], ["77-x"], True], [["(x+1)^2"], ["x^2+2x+1"], True])
+
 
 def _limit_memory() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on this system
@@ -230,7 +233,9 @@ def main() -> None:
     _limit_memory()
     replies, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not pass for a reply
     answer = _reply_in_fork if hasattr(os, "fork") else _reply_in_time
-    _reply([["x+1"], ["1+x"], True])  # the slow imports
+    for question in WARM_UP:  # the slow imports, and what sympy prepares at first use: each fork would do it again
+        _reply(question)
+    gc.freeze()  # a fork need not look through what was there before it
     for line in sys.stdin:
         *question, seconds = json.loads(line)
         print(answer(question, seconds), file=replies, flush=True)
