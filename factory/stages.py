@@ -109,11 +109,15 @@ def train_grpo(
 
 def run(trainer_class, model, tokenizer, args, dataset, **options) -> PreTrainedModel:
     """Make the trainer, train, and return the model ready for use."""
-    trainer = trainer_class(model=model, processing_class=tokenizer, args=args, train_dataset=dataset, **options)
+    return run_trainer(trainer_class(model=model, processing_class=tokenizer, args=args, train_dataset=dataset, **options))
+
+
+def run_trainer(trainer) -> PreTrainedModel:
+    """Train without a line a step, and return the model ready for use."""
     trainer.remove_callback(PrinterCallback)
     with skip_masked_positions():
         trainer.train()
-    return model.eval()
+    return trainer.model.eval()
 
 
 SFT_SETTINGS = {

@@ -8,10 +8,12 @@ Left out on purpose: judging by a model. A rule that can be read is worth more h
 
 from __future__ import annotations
 
+import json
 import re
 from numbers import Integral
 
 from helper.answers import answers_match, expected_answer, extract_boxed, without_thoughts
+from helper.rules import check_rule, follows_rule
 
 # Where a sentence that a base model completes is over, or turns to another concept.
 CLAUSE_ENDS = ["\n", ".", ", but", ", while", ", whereas"]
@@ -197,6 +199,34 @@ def is_boxed_answer(answer: str, value: str) -> bool:
     return boxed is not None and answers_match(boxed, value)
 
 
+def mentions(answer: str, accept: list[str]) -> bool:
+    """Whether one of `accept` stands in the answer as a whole word, in the first sentence; case counts where it has any.
+
+    For real models, which answer in sentences of their own: lenient in wording, strict in that a later guess is too late.
+    """
+    first = (sentences_of(answer) or [""])[0]
+    return any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", first, 0 if text[0].isupper() else re.I) for text in accept)
+
+
+TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*\})\s*</tool_call>", re.DOTALL)
+
+
+def calls_tool(answer: str, name: str, arguments: dict) -> bool:
+    """Whether the answer is one call of this tool with these arguments, in the tags, and nothing else.
+
+    The form of Qwen's and Hermes' templates: <tool_call>{"name": ..., "arguments": {...}}</tool_call>. With no name, it must be
+    a text without a call.
+    """
+    if not name:
+        return "tool_call" not in answer and bool(words_of(answer))
+    found = TOOL_CALL.fullmatch(answer)
+    try:
+        call = json.loads(found.group(1)) if found else None
+    except (ValueError, RecursionError):
+        return False
+    return call == {"name": name, "arguments": arguments}
+
+
 NEEDED = {  # what each grader reads of a row, and of what kind it has to be
     "fact": {"subject": str, "accept": list},
     "compare": {"subjects": list, "accept": list},
@@ -206,6 +236,9 @@ NEEDED = {  # what each grader reads of a row, and of what kind it has to be
     "refusal": {},
     "identity": {"name": str},
     "boxed": {"value": object},
+    "mentions": {"accept": list},
+    "rule": {"rule": str},
+    "tool_call": {"arguments": dict},
 }
 
 
@@ -230,6 +263,11 @@ def check_row(row: dict) -> None:
             expected_answer(row["value"])
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}, field 'value': {error}") from None
+    if kind == "rule":
+        try:
+            check_rule(row["rule"])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _is_list_of_texts(value) -> bool:
@@ -259,4 +297,10 @@ def grade(row: dict, answer: str) -> bool:
         return is_refusal(answer)
     if kind == "identity":
         return says_name(answer, row["name"], row.get("kind", ""))
+    if kind == "mentions":
+        return mentions(answer, row["accept"])
+    if kind == "rule":
+        return follows_rule(answer, row["rule"])
+    if kind == "tool_call":
+        return calls_tool(answer, row.get("name", ""), row["arguments"])
     return is_boxed_answer(answer, expected_answer(row["value"]))

@@ -21,6 +21,7 @@ from helper.answers import (
     normalise,
     without_thoughts,
 )
+from helper.rules import follows_rule, names_topic
 from helper.symbolic import saying_what_ran_out
 
 
@@ -163,6 +164,35 @@ def tag_format_reward(completions: list, **kwargs) -> list[float]:
     """
     texts = _texts(completions)
     return [sum(text.count(tag) == 1 for tag in TAGS) / 5 for text in texts]
+
+
+def rule_reward(completions: list, rule: list[str], **kwargs) -> list[float]:
+    """1.0 where the text keeps its rule (`helper/rules.py`), else 0.0. It does not look at what is said.
+
+    >>> rule_reward(["Big cats.", "They are big cats that roar.", "Zzz"], ["at_most_words 3"] * 3)
+    [1.0, 0.0, 1.0]
+    """
+    texts = _texts(completions)
+    return [float(follows_rule(text, one)) for text, one in zip(texts, _one_a_text("rule", rule, texts))]
+
+
+def rule_and_topic_reward(completions: list, rule: list[str], topic: list[str], **kwargs) -> list[float]:
+    """1.0 where the text keeps its rule and names its topic, else 0.0.
+
+    >>> rule_and_topic_reward(["Big cats.", "Lions are big.", "Zzz"], ["at_most_words 3"] * 3, ["lions"] * 3)
+    [0.0, 1.0, 0.0]
+    """
+    texts = _texts(completions)
+    topics = _one_a_text("topic", topic, texts)
+    kept = rule_reward(texts, rule)
+    return [paid * names_topic(text, named) for paid, text, named in zip(kept, texts, topics)]
+
+
+def _one_a_text(name: str, values: Sequence, texts: list[str]) -> list:
+    values = _as_list(name, values)
+    if len(values) != len(texts):
+        raise ValueError(f"there are {len(texts)} completions, and {len(values)} entries in {name}")
+    return values
 
 
 def random_reward(completions: list, seed: int = 0, trainer_state=None, **kwargs) -> list[float]:
