@@ -1,7 +1,7 @@
 """The data sets for a real model on a CPU: instructions checked by rule, calls of tools, and everyday questions.
 
-Sprout's own questions are of Sprout's world. These are plain English, and SmolLM2-135M-Instruct can do some of them: its scores
-are in `data/recorded/`. Topics, values and wordings of the tests stand in no training row.
+Sprout's own questions are of Sprout's world. These are plain English, and SmolLM2-135M-Instruct can do some of them: its
+scores are in `data/recorded/`. Topics, values and wordings of the tests stand in no training row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from factory.world_files import load_json, load_lines, load_rows
 
 TESTED_TOPICS = 50  # of the topics, the last ones, in a fixed order, are for the test
-SYSTEM = "You can use these tools:\n{tools}\nTo use one, answer with its call and nothing else, as in these examples:\n{examples}"
+SYSTEM = "You can use these tools:\n{tools}\nTo use one, answer with its call and nothing else, as here:\n{examples}"
 
 
 def topics(part: str) -> list[str]:
@@ -123,6 +123,7 @@ def everyday_suites() -> dict[str, list[dict]]:
 def everyday_files(folder: Path) -> dict[Path, list[dict]]:
     """Every file of these data sets under `folder`, and its rows."""
     files = {folder / "eval" / f"{name}.jsonl": rows for name, rows in everyday_suites().items()}
-    files[folder / "rules" / "train.jsonl"] = [{k: v for k, v in row.items() if k != "trained"} for row in rule_rows("train")]
+    practice = [{key: row[key] for key in ("question", "rule", "topic")} for row in rule_rows("train")]
+    files[folder / "rules" / "train.jsonl"] = practice
     files[folder / "tools" / "train.jsonl"] = tool_training()
     return files

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from helper.generation import generate_responses
-from helper.graders import grade
+from helper.graders import check_row, grade
 from helper.intervals import wilson_interval
 from helper.scoreboards import scoreboard
 from helper.symbolic import saying_what_ran_out
@@ -49,20 +49,8 @@ def _checked(rows) -> list[dict]:
             raise ValueError(
                 f"Row {number} has no {missing[0]}: a suite's rows have id, skill, question and what grades them."
             )
-        try:
-            grade(row, "")
-        except Exception as error:  # whatever a row lacks
-            raise ValueError(f"Row {number} (id {row['id']!r:.40}) cannot be graded: {_words(error)}.") from None
+        check_row(row, f"Row {number} (id {row['id']!r:.40})")
     return rows
-
-
-def _words(error: Exception) -> str:
-    missing = (
-        f"it has no {error}"
-        if isinstance(error, KeyError)
-        else (str(error).strip().splitlines() or [type(error).__name__])[0]
-    )
-    return missing.rstrip(".")[:300]
 
 
 def accuracy_table(results: pd.DataFrame, by: str | None = "skill") -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """Generating text: chat answers, plain continuations, and the next-token distribution, always in batches.
 
-One small decoding loop for all of it, greedy or sampled. A row that has ended leaves the batch, so one long
-answer does not make the others wait. In float32 a text is the same alone and in a batch; large models generate in
-bf16 where the processor is fast at it (`quick_weights`), and there close choices may fall differently.
-The model is left as it is, and random numbers are the lesson's in the main thread only (`drawing_with`): a training beside
-it, in another thread, goes on as if nobody asked.
+`generate_responses` answers chats, `complete_text` continues plain text. Both make token ids of their texts and hand them
+to `generate_tokens`, whose loop is `_decode`, greedy or sampled. A row that has ended leaves the batch, so that the others
+need not wait for the longest. In float32 a text comes out the same alone and in a batch. Large models generate with weights
+in bf16 where the processor is fast at that (`quick_weights`); there rounding may decide between tokens about equally likely.
+The model is left as it is. A widget may generate while the same model is trained in another thread: it changes neither the
+model's settings (`sharing_copy`) nor the random numbers that the training draws (`drawing_with`).
 Left out on purpose: beam search, top-k and top-p, repetition penalties (also those a Hub model ships with),
 speculative decoding, vLLM (TRL's GRPOTrainer can use it: lesson 04).
 """
@@ -29,11 +30,11 @@ from helper.machine.threads import Pace
 from helper.models import end_of_turn_id
 from helper.validation import ROLES, lone_surrogate
 
-LARGE = 50_000_000  # parameters from which reading the weights, not computing, takes most of a token's time
-SHORT = 8  # new tokens below which copying the weights does not pay
-MUCH = 2000  # tokens to generate from which it pays to ask how many threads are fastest,
-FRESH = 30.0  # unless that was asked within so many seconds
-CACHE_BYTES = 2e9  # of keys and values at most: a batch of a large model and long texts has fewer rows
+LARGE = 50_000_000  # parameters: a model from this size on spends most of a token's time on reading its weights
+SHORT = 8  # for fewer new tokens than these, copying the weights takes longer than it saves
+MUCH = 2000  # for so many tokens or more, it pays to measure how many threads are fastest,
+FRESH = 30.0  # unless that was measured in the last so many seconds
+CACHE_BYTES = 2e9  # what the keys and values of a batch may take: with a large model and long texts it has fewer rows
 
 
 def generate_responses(
@@ -52,11 +53,13 @@ def generate_responses(
 ):
     """Answer one message (-> str) or a list of them (-> list of str, same order), through the chat template.
 
-    `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead
-    of the two messages. `temperature` 0 is greedy. `num_samples` > 1 gives a list of that many answers for
-    each question; it needs a temperature. `batch_size`: the most rows generated together. `seed`: see `drawing_with`.
-    Only the new text is returned, stripped. Raises TypeError (no text, no messages) or ValueError (a role, a number, a
-    prompt too long, a conversation that the chat template refuses).
+    `full_message`: a whole conversation (a list of {"role", "content"}) or a list of conversations, instead of the two
+    messages. `temperature`: 0 always takes the likeliest token; above 0 tokens are drawn. `num_samples` > 1 gives a list of
+    that many answers for each question; it needs a temperature. `batch_size`: the most rows generated together.
+    `enable_thinking`: for models such as Qwen3, whose thoughts then stand in the answer. `seed`: of the draws; without one
+    they follow the lesson's seed (`drawing_with`).
+    Only the new text is returned, without spaces around it. Raises TypeError (no text, no messages) or ValueError (a wrong
+    role, a wrong number, a prompt too long, a conversation that the chat template refuses).
     """
     if not hasattr(tokenizer, "apply_chat_template"):
         raise TypeError(f"{type(tokenizer).__name__} is no tokenizer: first comes the model, then its tokenizer.")
@@ -86,11 +89,10 @@ def complete_text(
     temperature: float = 0.0,
     seed: int | None = None,
 ):
-    """Continue plain text, without a chat template: what a base model does. One prompt -> str, a list ->
-    list.
+    """Continue plain text without a chat template, as base models do: one prompt (-> str) or a list (-> list of str).
 
-    A continuation ends before the first `stop` text (None: only at the end token or `max_new_tokens`), and is
-    returned as generated, leading space included. `seed`: see `drawing_with`.
+    A continuation ends before the first `stop` text (None: only at the end token or after `max_new_tokens`), and is
+    returned as generated, with the space that it begins with. `temperature`, `seed`: as in `generate_responses`.
     """
     single = isinstance(prompts, str)
     stops = [stop] if isinstance(stop, str) else list(stop or [])
@@ -98,7 +100,7 @@ def complete_text(
     for number, prompt in enumerate(prompts):
         _check_text(prompt, f"Prompt {number}")
     rows = [text_ids(tokenizer, prompt) for prompt in prompts]
-    window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on; one may be part of a letter
+    window = max((len(text) for text in stops), default=0) + 4  # tokens to look back on: a letter may take several
 
     def has_stopped(tokens: list[int]) -> bool:
         tail = tokenizer.decode(tokens[-window:])
@@ -129,8 +131,9 @@ def generate_tokens(
 ) -> list[list[int]]:
     """Continue each list of token ids; the new ids, in the order of `prompts`, with the end token if `keep_end`.
 
-    Rows of like length share a batch, so that little is padded; `batch_size` at most, and fewer where their keys and
-    values would take more than CACHE_BYTES. Ends at the end token or the template's end of turn. `seed`: see `drawing_with`.
+    A row ends at one of `stop_token_ids`, after `max_new_tokens`, or where `has_stopped` says so, which gets the row's new
+    ids after each token. Rows of like length share a batch, so that little is padded: `batch_size` of them at most, fewer
+    where their keys and values would take more than CACHE_BYTES. `temperature`, `seed`: as in `generate_responses`.
     """
     _check_options(max_new_tokens, batch_size, temperature)
     max_new_tokens = _fitting(model, prompts, max_new_tokens)
@@ -138,7 +141,7 @@ def generate_tokens(
     stop_ids = stop_token_ids(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     new: list[list[int]] = [[] for _ in prompts]
-    pace = Pace() if _in_main_thread() else None  # the number of threads is the process's: a training beside has chosen it
+    pace = Pace() if _in_main_thread() else None  # elsewhere a training may be running, which has chosen the threads for all
     if pace and len(order) * max_new_tokens >= MUCH:
         pace.start(max_age=FRESH)
     pick = partial(_pick, temperature=temperature, generator=drawing_with(seed, model.device) if temperature else None)
@@ -155,9 +158,10 @@ def generate_tokens(
 
 
 def drawing_with(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator | None:
-    """The generator to draw tokens with: one of its own that begins with `seed`, or without a seed None, PyTorch's own.
+    """Where the random numbers of the draws come from: a new generator that begins with `seed`.
 
-    In another thread than the main one None would shift the random numbers of a training there: the thread gets a generator
+    Without a seed it is PyTorch's own generator (None), which `set_seed` sets. A training in the main thread draws from that
+    one too, so drawing from it in another thread would give the training other numbers: there, each thread gets a generator
     of its own, which begins with the seed that was set last.
     """
     if seed is not None:
@@ -226,7 +230,8 @@ def _decode(model, prompts, max_new_tokens, stop_ids, pick, has_stopped, keep_en
 def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator | None = None) -> torch.Tensor:
     """The next token of each row, (rows, vocabulary) -> (rows,): the likeliest, or a draw.
 
-    The draw inverts the cumulative distribution, with one random number a row (`torch.multinomial` takes one a token).
+    To draw, each row gets one random number between 0 and 1, and takes the first token at which the sum of the probabilities
+    up to it is larger (`torch.multinomial` would take a random number for each token of the vocabulary).
     Raises FloatingPointError where there are no probabilities.
     """
     if temperature <= 0:
@@ -358,7 +363,7 @@ def quick_weights(model) -> Iterator:
 
 
 def _most_rows(model, length: int) -> int:
-    """How many rows of `length` tokens have keys and values of CACHE_BYTES together."""
+    """The most rows of `length` tokens whose keys and values take CACHE_BYTES together; one at least."""
     dtype = "float32" if model.dtype == torch.float32 else "bfloat16"
     try:
         row = cache_bytes(model.config.get_text_config(), 1, max(1, length), dtype)
@@ -421,7 +426,7 @@ def _conversations(user_message, system_message, full_message) -> tuple[list[lis
 
 
 def _as_list(texts, name: str) -> list:
-    """One text or several as a list; a single message stays whole, to be refused by what it is."""
+    """The texts as a list, a single one too. A dict (a message) is kept whole, so that the error can say what it is."""
     if isinstance(texts, str | dict):
         return [texts]
     if not isinstance(texts, Iterable):

@@ -214,8 +214,8 @@ TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*\})\s*</tool_call>", re.DOTALL)
 def calls_tool(answer: str, name: str, arguments: dict) -> bool:
     """Whether the answer is one call of this tool with these arguments, in the tags, and nothing else.
 
-    The form of Qwen's and Hermes' templates: <tool_call>{"name": ..., "arguments": {...}}</tool_call>. With no name, it must be
-    a text without a call.
+    The form of Qwen's and Hermes' templates: <tool_call>{"name": ..., "arguments": {...}}</tool_call>. With no name, it
+    must be a text without a call.
     """
     if not name:
         return "tool_call" not in answer and bool(words_of(answer))
@@ -227,42 +227,43 @@ def calls_tool(answer: str, name: str, arguments: dict) -> bool:
     return call == {"name": name, "arguments": arguments}
 
 
+TEXTS, PAIR, PAIRS = "a list of texts", "a list of two texts", "a list of two lists of texts"
 NEEDED = {  # what each grader reads of a row, and of what kind it has to be
-    "fact": {"subject": str, "accept": list},
-    "compare": {"subjects": list, "accept": list},
-    "list": {"items": list, "number": Integral, "category": str},
+    "fact": {"subject": str, "accept": TEXTS},
+    "compare": {"subjects": PAIR, "accept": PAIRS},
+    "list": {"items": TEXTS, "number": Integral, "category": str},
     "calculation": {"expression": str, "value": Integral},
-    "exact": {"accept": list},
+    "exact": {"accept": TEXTS},
     "refusal": {},
     "identity": {"name": str},
     "boxed": {"value": object},
-    "mentions": {"accept": list},
+    "mentions": {"accept": TEXTS},
     "rule": {"rule": str},
     "tool_call": {"arguments": dict},
 }
 
 
-def check_row(row: dict) -> None:
-    """Raise ValueError, naming the row, where it has no known grader or lacks what its grader reads.
+def check_row(row: dict, called: str | None = None) -> None:
+    """Raise ValueError, saying what to mend, where a row has no known grader or lacks what its grader reads.
 
-    A missing answer (None, nan) must not be graded as "never right", and a text where a list is meant would accept each of
-    its letters.
+    `called`: the words by which the error names the row (None: its id). A missing answer (None, nan) must not be graded as
+    "never right", and a text where a list is meant would accept each of its letters.
     """
-    kind, name = row.get("grader"), f"row {row.get('id', row)!r:.200}"
-    if kind not in NEEDED:
-        raise ValueError(f"{name} has no known grader: {kind!r}")
+    kind, name = row.get("grader"), called or f"row {row.get('id', row)!r:.200}"
+    if not isinstance(kind, str) or kind not in NEEDED:
+        raise ValueError(f"{name} has no known grader: {kind!r:.80}. Give it one of {', '.join(NEEDED)}.")
     for field, wanted in NEEDED[kind].items():
         value = row.get(field)
         if value is None or (isinstance(value, str) and not value):
-            raise ValueError(f"{name}: its grader {kind!r} reads the field {field!r}, and that is missing")
-        if not (_is_list_of_texts(value) if wanted is list else isinstance(value, wanted)):
-            words = "a list of texts" if wanted is list else "a whole number" if wanted is Integral else "a text"
-            raise ValueError(f"{name}: the field {field!r} is {value!r:.80}, and {words} is wanted")
+            raise ValueError(f"{name}: its grader {kind!r} reads the field {field!r}, and that is missing: add it.")
+        if not _is_of_kind(value, wanted):
+            words = {str: "a text", Integral: "a whole number"}.get(wanted, wanted)
+            raise ValueError(f"{name}: the field {field!r} is {' '.join(repr(value).split()):.80}, and {words} is wanted.")
     if kind == "boxed":
         try:
             expected_answer(row["value"])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}, field 'value': {error}") from None
+            raise ValueError(f"{name}, field 'value': {' '.join(str(error).split())}") from None
     if kind == "rule":
         try:
             check_rule(row["rule"])
@@ -270,10 +271,14 @@ def check_row(row: dict) -> None:
             raise ValueError(f"{name}: {error}") from None
 
 
-def _is_list_of_texts(value) -> bool:
-    """Whether it is a list of texts, or of lists of texts, and not empty; an array will do for a list."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(x, str) or _is_list_of_texts(x) for x in value)
+def _is_of_kind(value, wanted: type | str) -> bool:
+    """Whether a value is of the type, or is one of the lists TEXTS, PAIR and PAIRS; an array will do for a list."""
+    if isinstance(wanted, type):
+        return isinstance(value, wanted)
+    parts = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(parts, list | tuple) or not parts or (wanted != TEXTS and len(parts) != 2):
+        return False
+    return all(_is_of_kind(part, TEXTS) if wanted == PAIRS else isinstance(part, str) for part in parts)
 
 
 def grade(row: dict, answer: str) -> bool:

@@ -2,8 +2,8 @@
 
 Verifiable instructions, as in IFEval (Zhou et al. 2023, arXiv 2311.07911), and as rewards in Tülu 3 (Lambert et al. 2024,
 arXiv 2411.15124, section 6.1: RLVR). A rule is written in one text, its name and what it is given: "at_most_words 5".
-Left out on purpose: whether the answer says anything true or sensible. No rule here reads for sense, and a model that is paid
-by one finds that out (lesson 04).
+Left out on purpose: whether the answer says anything true or sensible. No rule here reads for sense, and a model
+that is paid by one finds that out (lesson 04).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Left out on purpose: single mistakes of simple graders, which stand in the table
 """
 
 import json
+import re
 import sys
 import tempfile
 from decimal import Decimal
@@ -223,6 +224,46 @@ def test_where_the_answer_stands(text, answer):
 )  # fmt: skip
 def test_an_expected_answer_may_be_a_number(text, value):
     assert answers_match(text, value) and answers_match(value, text) and not answers_match(text + "1", value)
+
+
+# What lesson 04 says of the grader's conventions: the pairs of its table.
+CONVENTIONS = {
+    True: [
+        ("72", "72 km"), ("5 km", "5 kilometers"), ("28%", "28"), ("0.50", "1/2"), ("{2, 1}", "{1, 2}"),
+        ("2 or 1", "1 or 2"), ("y = 2, x = 1", "x = 1, y = 2"),
+        *((text, plain) for text in ("(B) 42", "B) 42", "B. 42", "B: 42") for plain in ("B", "42")),
+    ],
+    False: [
+        ("1 km", "1000 m"), ("seventy-two", "72"), ("1,5", "1.5"), ("6 * 12", "72"), ("72 or 27", "72"), ("0.28", "28%"),
+        ("0.33", "1/3"), ("3.14", r"\pi"), ("1e3", "1000"), (r"1.5 \times 10^3", "1500"), ("2, 1", "1, 2"),
+        ("(2, 1)", "(1, 2)"), *((text, plain) for text in ("B 42", "B42", "(B)42") for plain in ("B", "42")),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("predicted", "expected"), CONVENTIONS[True])
+def test_what_lesson_04_says_is_equal(predicted, expected):
+    assert answers_match(predicted, expected) and answers_match(expected, predicted)
+
+
+@pytest.mark.parametrize(("predicted", "expected"), CONVENTIONS[False])
+def test_what_lesson_04_says_is_not_equal(predicted, expected):
+    assert not answers_match(predicted, expected) and not answers_match(expected, predicted)
+
+
+@needs_math_verify
+def test_a_power_alone_is_worked_out():
+    assert answers_match("10^3", "1000") and not answers_match("10^3", "100")
+
+
+def test_every_example_in_the_table_of_lesson_04_is_tested():
+    path = Path(__file__).resolve().parent.parent / "notebooks" / "04_online_rl.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (lines,) = [cell["source"] for cell in cells if cell["id"] == "04-hard-read"]
+    rows = [line.split("|") for line in lines if line.startswith("|")][2:]
+    told = {text for row in rows for text in re.findall("`(.+?)`", row[2])}
+    tested = {text for pairs in CONVENTIONS.values() for pair in pairs for text in pair} | {"10^3"}
+    assert len(rows) >= 10 and told == tested
 
 
 def test_scientific_notation_stays_out():

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,16 +19,11 @@ def graders(monkeypatch):
 
 
 def test_evaluate_grades_every_row_in_order(model, tokenizer, graders):
+    place = {"question": "what is the capital of a place?", "wanted": "anything", "system": "one"}
     rows = [
-        {
-            "id": "a",
-            "skill": "x",
-            "question": "what is the capital of a place?",
-            "wanted": "anything",
-            "system": "one",
-        },
-        {"id": "b", "skill": "y", "question": "one", "wanted": "no such text"},
-        {"id": "c", "skill": "x", "question": "two three", "wanted": "anything"},
+        {"id": "a", "skill": "x", "grader": "refusal", **place},
+        {"id": "b", "skill": "y", "grader": "refusal", "question": "one", "wanted": "no such text"},
+        {"id": "c", "skill": "x", "grader": "refusal", "question": "two three", "wanted": "anything"},
     ]
     results = evaluate(model, tokenizer, rows, max_new_tokens=6)
     assert list(results.columns) == ["id", "skill", "question", "answer", "right"]
@@ -78,6 +74,10 @@ FACT = {
     "subject": "cat",
     "accept": ["an animal"],
 }
+COMPARE = {
+    "id": "c", "skill": "facts", "question": "What is the difference between a cat and a dog?", "grader": "compare",
+    "subjects": ["cat", "dog"], "accept": [["a cat is small"], ["a dog is large"]],
+}  # fmt: skip
 BOXED = {"id": "b", "skill": "maths", "question": "1 + 1?", "grader": "boxed", "value": "2"}
 
 
@@ -98,13 +98,20 @@ def without(row, key):
         ([FACT, without(FACT, "id")], ValueError, "Row 1 has no id: a suite's rows have id"),
         ([without(FACT, "skill")], ValueError, "Row 0 has no skill"),
         ([FACT, {**FACT, "question": None}], ValueError, "Row 1 has no question"),
-        ([FACT, without(BOXED, "value")], ValueError, r"Row 1 \(id 'b'\) cannot be graded: .*value"),
-        ([{**BOXED, "value": None}], ValueError, r"Row 0 \(id 'b'\) cannot be graded"),
-        ([{**BOXED, "value": float("nan")}], ValueError, "cannot be graded"),
-        ([{**FACT, "accept": "an animal"}], ValueError, r"Row 0 \(id 'f'\) cannot be graded"),
-        ([without(FACT, "subject")], ValueError, "cannot be graded: .*subject"),
-        ([without(FACT, "grader")], ValueError, "cannot be graded"),
-        ([{**FACT, "grader": "fcat"}], ValueError, "cannot be graded: .*fcat"),
+        ([FACT, without(BOXED, "value")], ValueError, r"Row 1 \(id 'b'\): its grader 'boxed' reads .*'value'.*add it"),
+        ([{**BOXED, "value": None}], ValueError, r"Row 0 \(id 'b'\): .*'value', and that is missing"),
+        ([{**BOXED, "value": float("nan")}], ValueError, r"Row 0 \(id 'b'\), field 'value': an answer is missing"),
+        ([{**BOXED, "value": np.ones((9, 9))}], ValueError, r"Row 0 \(id 'b'\), field 'value': .* not a ndarray"),
+        ([{**FACT, "accept": "an animal"}], ValueError, r"Row 0 \(id 'f'\): .*'an animal', and a list of texts is wanted"),
+        ([{**FACT, "accept": [["an animal"]]}], ValueError, "a list of texts is wanted"),
+        ([{**FACT, "accept": np.ones((9, 9))}], ValueError, "a list of texts is wanted"),
+        ([{**COMPARE, "accept": ["a cat is small", "a dog is large"]}], ValueError, "two lists of texts is wanted"),
+        ([{**COMPARE, "accept": [["a cat is small"]]}], ValueError, "two lists of texts is wanted"),
+        ([{**COMPARE, "subjects": ["cat", "dog", "fox"]}], ValueError, "a list of two texts is wanted"),
+        ([without(FACT, "subject")], ValueError, "its grader 'fact' reads the field 'subject'"),
+        ([without(FACT, "grader")], ValueError, r"Row 0 \(id 'f'\) has no known grader: None"),
+        ([FACT, {**FACT, "grader": "fcat"}], ValueError, r"Row 1 \(id 'f'\) has no known grader: 'fcat'. Give it one of"),
+        ([{**FACT, "grader": ["fact"]}], ValueError, "has no known grader"),
         ([FACT, {**FACT, "question": 3}], TypeError, "Question 1 is a int"),
     ],
 )
@@ -113,6 +120,14 @@ def test_wrong_rows_are_named_before_anything_is_generated(rows, error, words, m
     with pytest.raises(error, match=words) as caught:
         evaluate(model, tokenizer, rows)
     assert "\n" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_every_row_is_checked_before_the_first_is_asked(model, tokenizer, monkeypatch):
+    called = []
+    monkeypatch.setattr(evaluation, "check_row", lambda row, name: called.append(row["id"]))
+    monkeypatch.setattr(evaluation, "generate_responses", lambda *args, **kwargs: called.append("asked") or ["", "", ""])
+    evaluate(model, tokenizer, [FACT, COMPARE, BOXED])
+    assert called == ["f", "c", "b", "asked"]
 
 
 def test_any_iterable_of_rows_is_taken(model, tokenizer):

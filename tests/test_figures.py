@@ -1,10 +1,14 @@
 import base64
 import math
 import re
+import sys
+import threading
 import warnings
 from html import escape
 from io import BytesIO
+from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -12,8 +16,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from helper.figures import answers, methods, scores, tokens, training
+from helper.figures import figure as figure_module
 from helper.figures.answers import changed_words, show_side_by_side
-from helper.figures.figure import show_figure
+from helper.figures.figure import INK, drawing, image_html, make_figure, show_figure
 from helper.scoreboards import scoreboard
 
 LOG = pd.DataFrame({"step": range(1, 41), "loss": [1 / i for i in range(1, 41)], "reward": [None, 0.5] * 20})
@@ -113,6 +118,42 @@ def test_dark_text_on_white_whatever_the_style():
         texts = [text for text in figure.findobj(plt.Text) if text.get_text().strip()]
         assert max(max(to_rgb(text.get_color())) for text in texts) < 0.5
         assert all(axis.get_facecolor() == (1, 1, 1, 1) for axis in figure.axes) and figure.get_facecolor() == (1, 1, 1, 1)
+
+
+def test_two_threads_draw_in_their_own_look_and_leave_the_settings_alone():
+    """A widget that redraws while a training draws its charts."""
+    before, interval, drawn, faults = dict(mpl.rcParams), sys.getswitchinterval(), {False: [], True: []}, []
+
+    def draw_50(formulas):
+        try:
+            for number in range(50):
+                with drawing({"text.parse_math": formulas, "font.size": 13 if formulas else 10}):
+                    figure, (axis,) = make_figure(1, 1, 3, 2)
+                    text = axis.text(0, 0, f"${number}$")
+                drawn[formulas].append((axis, text, image_html(figure, "x")))
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=draw_50, args=(formulas,)) for formulas in drawn]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert faults == [] and dict(mpl.rcParams) == before and not plt.get_fignums()
+    for formulas, axes in drawn.items():
+        assert len(axes) == 50
+        for axis, text, html in axes:
+            assert text.get_parse_math() == formulas and text.get_fontsize() == (13 if formulas else 10)
+            assert not axis.spines["top"].get_visible() and axis.xaxis.label.get_color() == INK and "base64," in html
+
+
+def test_settings_are_changed_in_one_place_only():
+    paths = [path for path in Path(figure_module.__file__).parent.parent.rglob("*.py") if path.name != "figure.py"]
+    assert [path.name for path in paths if re.search(r"rc_context|rcParams|rcdefaults", path.read_text("utf-8"))] == []
 
 
 def test_never_colour_alone():

@@ -204,6 +204,8 @@ def test_thoughts_are_no_answers(row):
         {"id": "row-7", "grader": "list", "items": "apple", "number": 2, "category": "fruits"},
         {"id": "row-7", "grader": "calculation", "expression": "1 + 1", "value": "2"},
         {"id": "row-7", "grader": "compare", "subjects": ["a", "b"], "accept": "ab"}, {"id": "row-7", "grader": "identity"},
+        {"id": "row-7", "grader": "compare", "subjects": ["a", "b"], "accept": ["a", "b"]},
+        {"id": "row-7", "grader": "exact", "accept": [["P"]]}, {"id": "row-7", "grader": ["exact"], "accept": ["P"]},
     ],
 )  # fmt: skip
 def test_a_row_without_its_answer_is_named(row):

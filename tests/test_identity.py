@@ -23,7 +23,7 @@ from helper.algorithms import Run
 from helper.algorithms.runs import checked_settings
 from helper.trainers import identity
 from helper.trainers.checkpoints import resume_training, run_description
-from helper.trainers.identity import data_digest, differences, digest, function_name, plain, weights_digest
+from helper.trainers.identity import data_digest, differences, digest, function_identity, name_of, plain, weights_digest
 from helper.trainers.interrupts import TrainingStopped
 
 # Digests
@@ -144,10 +144,11 @@ def test_what_lora_draws_at_random_and_does_not_use_yet_counts_for_nothing(token
 
 
 def test_functions_are_told_by_name_arguments_and_weights(tokenizer):
-    assert function_name(partial(partial(length_reward, a=1), b=plain)) == "length_reward()[('a', 1), ('b', 'plain')]"
-    names = {function_name(torch.nn.Linear(2, 2)) for _ in range(2)}  # with weights of their own
+    assert function_identity(partial(partial(length_reward, a=1), b=plain)) == "length_reward()[('a', 1), ('b', 'plain')]"
+    names = {function_identity(torch.nn.Linear(2, 2)) for _ in range(2)}  # with weights of their own
     assert len(names) == 2 and all(name.startswith("Linear ") for name in names)
-    assert function_name(partial(length_reward, torch.zeros(2))) != function_name(partial(length_reward, torch.ones(2)))
+    zeros, ones = (partial(length_reward, numbers(2)) for numbers in (torch.zeros, torch.ones))
+    assert function_identity(zeros) != function_identity(ones) and name_of(zeros) == "length_reward(tensor([0., 0.]))"
     assert plain({"a": np.int64(3), "b": object(), "c": {2, 1}, "d": torch.tensor(0.5), "e": length_reward}) == {
         "a": 3, "b": "<object object>", "c": ["1", "2"], "d": 0.5, "e": "length_reward",
     }  # fmt: skip

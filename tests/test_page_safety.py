@@ -16,7 +16,7 @@ from factory.pages.content import body
 from factory.pages.layout import policy
 from factory.pages.site import build_site
 from factory.pages.slides import write_slides
-from factory.pages.student import build_student
+from factory.pages.student import REAL_MODEL, build_student
 
 JS = "document.title='RAN'"
 FAR = "https://example.org/x"
@@ -251,7 +251,8 @@ def test_what_git_ignores_without_git(course):
 
 def test_students_get_nothing_from_outside(course):
     put_lesson(course, new_markdown_cell("# T"))
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", *REAL_MODEL):
+        (course / name).parent.mkdir(exist_ok=True)
         (course / name).write_text("x = 1\n")
     (course / "data").mkdir()
     (course / "data" / "rows.txt").symlink_to(course.parent / "secret.txt")

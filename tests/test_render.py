@@ -407,7 +407,10 @@ def test_students_get_no_solutions_and_no_outputs(student):
 
 def test_students_get_what_the_lessons_need_and_nothing_else(student):
     top = {"LICENSE", "Makefile", "README.md", "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
-    assert {path.name for path in student.iterdir()} == top | {".gitignore"}
+    assert {path.name for path in student.iterdir()} == top | {"factory", ".gitignore"}
+    assert {path.name for path in (student / "factory").iterdir()} == {
+        "__init__.py", "real_model.py", "real_model_requirements.txt",
+    }  # fmt: skip
     files = [path.relative_to(student).as_posix() for path in student.rglob("*") if path.is_file()]
     assert not [name for name in files if re.search(r"__pycache__|/build/|instructors|conftest|test_|\.unfinished", name)]
     assert {f"data/models/sprout-{stage}/model.safetensors" for stage in ("base", "instruct", "dpo", "grpo")} <= set(files)
@@ -426,13 +429,19 @@ def test_the_students_documents_speak_of_what_is_there(student):
     readme, makefile = ((student / name).read_text("utf-8") for name in ("README.md", "Makefile"))
     assert not MISSING_THERE.search(readme) and "make lab" in readme and "## The lessons" in readme
     assert readme.count("```") % 2 == 0
-    assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == {".PHONY", "install", ".venv/installed", "lab"}
-    assert "factory" not in makefile and ".PHONY: lab install" in makefile
+    targets = {".PHONY", "install", ".venv/installed", "lab", "real-model"}
+    assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == targets
+    assert re.findall(r"factory\S*", makefile) == ["factory.real_model"] and ".PHONY: lab real-model install" in makefile
+    assert "`make real-model`" in readme and "# make real-model" in makefile and "`MODEL_NAME` works without a GPU" in readme
+    tree = readme.split("## What is inside")[1].split("```")[1]
+    assert "  trainers/" in tree and not re.search(r"recordings/|pages/|world/|run by hand", tree)
 
 
 def test_make_and_the_imports_of_the_lessons_work_in_the_copy(student):
     plan = subprocess.run(["make", "-n", "lab"], cwd=student, capture_output=True, text=True)
     assert plan.returncode == 0 and "jupyter lab notebooks" in plan.stdout, plan.stderr
+    plan = subprocess.run(["make", "-n", "real-model"], cwd=student, capture_output=True, text=True)
+    assert plan.returncode == 0 and "python -m factory.real_model" in plan.stdout, plan.stderr
     sources = [cell.source for stem in LESSONS for cell in _code(student, stem)]
     imports = [
         ast.unparse(node)
@@ -440,14 +449,14 @@ def test_make_and_the_imports_of_the_lessons_work_in_the_copy(student):
         for node in ast.parse(source).body
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    program = "\n".join(
-        [*dict.fromkeys(imports), "import helper", "print(helper.__file__)", "print(len(helper.load_suite('reference')))"]
-    )
+    real = "from factory import real_model\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
+    shown = ["import helper", "print(helper.__file__)", "print(len(helper.load_suite('reference')))"]
+    program = "\n".join([*dict.fromkeys(imports), real, *shown])
     command = [sys.executable, "-c", program]
     environment = {"PYTHONPATH": str(student), "PATH": "/usr/bin:/bin", "HOME": str(student.parent), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=student / "notebooks", env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [str(student / "helper" / "__init__.py"), "3"]
+    assert result.stdout.split() == [str(student / "models"), "2", str(student / "helper" / "__init__.py"), "3"]
 
 
 def _code(folder: Path, stem: str) -> list:

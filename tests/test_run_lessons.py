@@ -186,6 +186,33 @@ def test_a_lesson_without_a_settings_cell_is_refused(lesson):
         run_lessons.run(lesson("x = 1"), {"SEED": 1})
 
 
+def test_hub_lessons_are_found_with_what_they_take_from_the_hub(tmp_path):
+    smollm, qwen = "HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"
+    names = {path.name[:2]: run_hub_lessons.hub_names(path) for path in lessons.find_lessons()}
+    assert not any(run_hub_lessons.wrong_names(lesson, *found) for lesson, found in names.items())
+    known = {
+        "01": ("banghua/Qwen2.5-0.5B-GRPO", None), "02": ("Qwen/Qwen3-0.6B-Base", "banghua/DL-SFT-Dataset"),
+        "03": (qwen, "mrfakename/identity"), "04": (smollm, "openai/gsm8k"), "05": (qwen, "openai/gsm8k"),
+        "06": (smollm, "openai/gsm8k"),
+    }  # fmt: skip
+    assert known.items() <= names.items()
+    source = 'model_name = MODEL_NAME or ("owner/new" if USE_GPU else "sprout-base")'
+    nbformat.write(new_notebook(cells=[new_markdown_cell("A"), new_code_cell(source)]), tmp_path / "99_test.ipynb")
+    found = run_hub_lessons.hub_names(tmp_path / "99_test.ipynb")
+    assert found == ("owner/new", None) and "owner/new has no stand-in" in run_hub_lessons.wrong_names("99", *found)
+    assert "names no model" in run_hub_lessons.wrong_names("99", None, None)
+
+
+@pytest.mark.parametrize(("lesson", "said"), [("98", "there is no lesson 98, only 99"), ("99", "owner/new has no stand-in")])
+def test_a_lesson_that_cannot_be_run_on_the_hub_is_named(lesson, said, tmp_path, monkeypatch, capsys):
+    source = 'model_name = MODEL_NAME or ("owner/new" if USE_GPU else "sprout-base")'
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), tmp_path / "99_test.ipynb")
+    monkeypatch.setattr(sys, "argv", ["run_hub_lessons.py", lesson, "--notebooks", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        run_hub_lessons.main()
+    assert said in capsys.readouterr().err
+
+
 def test_hub_lessons_tell_a_missing_gain_from_a_failure(tmp_path):
     error = {"output_type": "error", "evalue": "no gain", "traceback": []}
     cells = [

@@ -1,4 +1,7 @@
-"""The copy of the course that students get: without solutions, lessons not executed, without what makes the course."""
+"""The copy of the course that students get: without solutions, lessons not executed, without what makes the course.
+
+Of `factory/` it has what `make real-model` needs.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from factory.pages import RenderError, places
 from factory.pages.folders import replaced
 from factory.pages.places import lesson_sources
 
-STUDENT_FILES = ("helper", "data", "docs", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore")
+REAL_MODEL = ("factory/__init__.py", "factory/real_model.py", "factory/real_model_requirements.txt")
+STUDENT_FILES = ("helper", "data", "docs", *REAL_MODEL, "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore")
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
-STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab")
+STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model")
 MISSING_THERE = re.compile(
-    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory|tests/|CONTRIBUTING|instructors"
+    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.real_model\b)|tests/|CONTRIBUTING"
+    r"|instructors"
 )
 
 
@@ -30,6 +35,7 @@ def build_student(folder: Path) -> int:
             if (places.ROOT / name).is_dir():
                 shutil.copytree(places.ROOT / name, new / name, ignore=_left_out)
             else:
+                (new / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(places.ROOT / name, new / name)
         (new / "notebooks").mkdir()
         for source, notebook in lessons.items():
@@ -65,12 +71,12 @@ def without_answers(notebook: NotebookNode) -> NotebookNode:
 
 
 def student_makefile(text: str) -> str:
-    """The Makefile with the targets that work without tests/ and factory/."""
+    """The Makefile with the targets that work without tests/ and most of factory/."""
     blocks = re.split(r"\n{2,}", text.strip())
     targets = [re.match(r"([\w./-]+):(?!=)", block) for block in blocks]
     kept = [block for block, target in zip(blocks, targets) if not target or target[1] in STUDENT_TARGETS]
-    lines = [line for line in "\n\n".join(kept).splitlines() if not re.match(r"# *make (?!lab)|#   ", line)]
-    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab install", "\n".join(lines), flags=re.MULTILINE)
+    lines = [line for line in "\n\n".join(kept).splitlines() if not re.match(r"# *make (?!lab|real-model)|#   ", line)]
+    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab real-model install", "\n".join(lines), flags=re.MULTILINE)
     return phony.strip() + "\n"
 
 
@@ -79,7 +85,19 @@ def student_readme(text: str) -> str:
     kept = []
     for block in re.split(r"\n{2,}", text):
         if re.search(r"^(```|    |\|)", block, re.MULTILINE):
-            block = "\n".join(line for line in block.splitlines() if not MISSING_THERE.search(line))
+            block = "\n".join(_lines_there(block.splitlines()))
         if not MISSING_THERE.search(block):
             kept.append(block)
     return "\n\n".join(kept)
+
+
+def _lines_there(lines: list[str]) -> list[str]:
+    """The lines that do not speak of what is missing; what is indented under such a line goes with it."""
+    kept, gone = [], None  # gone: how far the last line that went is indented
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if gone is None or indent <= gone:
+            gone = indent if MISSING_THERE.search(line) else None
+        if gone is None:
+            kept.append(line)
+    return kept

@@ -2,8 +2,8 @@
 
     python -m factory.record --real --seeds 0 1 2
 
-The settings are those with which the lessons run on it (`helper/by_model.py`). Each run starts from the model as it came, and is
-judged on held-out rows before and after; verdicts are kept question by question, so that differences can be paired.
+The settings are those with which the lessons run on it (`helper/by_model.py`). Each run starts from the model as it came,
+and is judged on held-out rows before and after; verdicts are kept question by question, so that differences can be paired.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def grpo_run(seed: int, reward: str = "rule") -> dict:
         seed=seed, bf16=bf16_is_fast(model.device), charts=False, **GRPO,
     )  # fmt: skip
     log = live.table()
-    taken = {"seconds": round(time.perf_counter() - began), "reward_curve": curve(log["reward"]), "loss_curve": curve(log["loss"])}
+    taken = {"seconds": round(time.perf_counter() - began), "reward_curve": curve(log["reward"])}
     return {"reward": reward} | judged(model.eval(), tokenizer, seed, ("rules", "unseen_rules"), taken)
 
 

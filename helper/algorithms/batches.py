@@ -19,9 +19,10 @@ from helper.algorithms.responses import (
     token_entropies,
     token_log_probabilities,
 )
-from helper.algorithms.runs import autocast, function_name
+from helper.algorithms.runs import autocast
 from helper.generation import generate_tokens, stop_token_ids
 from helper.machine.sizes import PAD_TO
+from helper.trainers.identity import name_of
 
 
 @dataclass
@@ -105,8 +106,7 @@ def reward_texts(rows: list[dict], texts: list[str], reward_funcs: list[Callable
     paid = [function(prompts=prompts, completions=completions, **columns) for function in reward_funcs]
     for function, rewards in zip(reward_funcs, paid):
         if len(rewards) != len(texts) or None in rewards:
-            name = function_name(function)
-            raise ValueError(f"{name} gave {len(rewards)} rewards for {len(texts)} texts, or None among them.")
+            raise ValueError(f"{name_of(function)} gave {len(rewards)} rewards for {len(texts)} texts, or None among them.")
     weights = weights or [1.0] * len(paid)
     if len(weights) != len(paid):
         raise ValueError(f"{len(weights)} reward_weights for {len(paid)} reward functions: give one for each.")

@@ -20,7 +20,7 @@ from helper.machine.folders import remove
 from helper.machine.memory import give_back_memory
 from helper.machine.terminal import say
 from helper.trainers.alarms import TrainingAlarms
-from helper.trainers.identity import differences, digest, first_weights, function_name, plain
+from helper.trainers.identity import differences, digest, first_weights, function_identity, plain
 from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
 from helper.trainers.live import LiveLog
 
@@ -175,7 +175,7 @@ def checked_settings(rows: list[dict], reward_funcs: list[Callable] = (), **sett
     for name in ABOVE_0:
         if name in settings and not settings[name] > 0:
             raise ValueError(f"{name}={settings[name]}: give a number above 0.")
-    return {"rows": digest(rows), "rewards": [function_name(function) for function in reward_funcs], **plain(settings)}
+    return {"rows": digest(rows), "rewards": [function_identity(function) for function in reward_funcs], **plain(settings)}
 
 
 def mean_of(updates: list[dict[str, float]]) -> dict[str, float]:

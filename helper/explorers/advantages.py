@@ -2,12 +2,11 @@
 
 import math
 
-import matplotlib as mpl
 import numpy as np
 from ipywidgets import Text
 
-from helper.explorers.explorer import Explorer, look
-from helper.figures.figure import BLUE, FONT, GREY, ORANGE, image_html, make_panels
+from helper.explorers.explorer import Explorer, look, numbers_in
+from helper.figures.figure import BLUE, GREY, ORANGE, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page
 
 MOST_REWARDS = 16
@@ -23,7 +22,7 @@ def explore_group_advantages(rewards: list[float] = (1, 0, 2)) -> Explorer:
     return Explorer({"text": Text(text, **look("rewards of a group"))}, advantages_view)
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def advantages_view(text: str) -> View:
     """Rewards of a group, and its advantages without and with division by std (Shao et al. 2024, section 4.1.2)."""
     rewards = np.array(read_rewards(text))
@@ -51,13 +50,8 @@ def advantages_view(text: str) -> View:
 
 
 def read_rewards(text: str) -> list[float]:
-    """The numbers in a text, separated by commas, semicolons or spaces; ValueError says what is wrong with them."""
-    rewards = []
-    for word in text.replace(",", " ").replace(";", " ").split():
-        try:
-            rewards.append(float(word))
-        except ValueError:
-            raise ValueError(f'"{word[:40]}" is not a number. Write the rewards as in: 1, 0, 0.5, 1') from None
+    """The rewards of a group in a text; ValueError says what is wrong with them."""
+    rewards = numbers_in(text, "is not a number. Write the rewards as in: 1, 0, 0.5, 1")
     if not all(map(math.isfinite, rewards)):
         raise ValueError("nan and inf are no rewards: with one of them in a group, nothing right is learned from it.")
     if any(abs(reward) > 1e6 for reward in rewards):

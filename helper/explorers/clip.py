@@ -3,14 +3,13 @@
 Values and gradients are those of `helper.algorithms`, by automatic differentiation.
 """
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from ipywidgets import FloatSlider
 
 from helper.algorithms.policy_gradient import clipped_surrogate
 from helper.explorers.explorer import Explorer, decimal, look, signed
-from helper.figures.figure import BLUE, FONT, GREY, PALE, RED, image_html, make_panels
+from helper.figures.figure import BLUE, GREY, PALE, RED, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page
 
 LARGEST_RATIO = 2.0
@@ -31,7 +30,7 @@ def explore_clip(advantage: float = 1.0, epsilon: float = 0.2, epsilon_high: flo
     return Explorer(controls, clip_view)
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def clip_view(advantage: float, epsilon: float, epsilon_high: float, ratio: float) -> View:
     """The surrogate min(ρA, clip(ρ)A) of one token and its gradient against ρ (Schulman et al. 2017, eq. 7, fig. 1)."""
     (value,), (gradient,) = surrogate([ratio], advantage, epsilon, epsilon_high)

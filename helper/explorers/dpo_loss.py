@@ -2,12 +2,11 @@
 
 import math
 
-import matplotlib as mpl
 import numpy as np
 from ipywidgets import FloatSlider, SelectionSlider
 
 from helper.explorers.explorer import Explorer, look
-from helper.figures.figure import BLUE, FONT, RED, image_html, make_panels
+from helper.figures.figure import BLUE, RED, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page
 
 BETAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -24,7 +23,7 @@ def explore_dpo_loss(chosen: float = 0.0, rejected: float = 0.0, beta: float = 0
     return Explorer(controls, dpo_view)
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def dpo_view(chosen: float, rejected: float, beta: float) -> View:
     """Loss, gradient weight and implicit rewards of one pair, from both log-ratios in nats (Rafailov et al., eq. 7)."""
     margin = chosen - rejected

@@ -104,14 +104,20 @@ def check_text(text: str) -> None:
 MOST_TOKENS = 16
 
 
-def read_numbers(text: str, name: str) -> list[float]:
-    """The numbers in a text, separated by commas, semicolons or spaces; ValueError says what is wrong with them."""
+def numbers_in(text: str, wrong: str) -> list[float]:
+    """The numbers in a text, separated by commas, semicolons or spaces; ValueError says what is `wrong` with a word."""
     numbers = []
     for word in text.replace(",", " ").replace(";", " ").split():
         try:
             numbers.append(float(word))
         except ValueError:
-            raise ValueError(f'"{word[:40]}" in the {name} is not a number. Write them as in: 0, 0, 0.5, 1') from None
+            raise ValueError(f'"{word[:40]}" {wrong}') from None
+    return numbers
+
+
+def read_numbers(text: str, name: str) -> list[float]:
+    """The numbers of the tokens of a response; ValueError says what is wrong with them, and calls them `name`."""
+    numbers = numbers_in(text, f"in the {name} is not a number. Write them as in: 0, 0, 0.5, 1")
     if not all(math.isfinite(number) and abs(number) <= 1e6 for number in numbers):
         raise ValueError(f"The {name} must be numbers of at most a million: no nan, no inf.")
     if not 1 <= len(numbers) <= MOST_TOKENS:

@@ -1,13 +1,12 @@
 """Explorer: advantages and returns of a response's tokens for γ and λ."""
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from ipywidgets import FloatSlider, Text
 
 from helper.algorithms.ppo import generalised_advantages
 from helper.explorers.explorer import Explorer, decimal, look, read_numbers
-from helper.figures.figure import BLUE, FONT, GREEN, GREY, RED, image_html, make_panels
+from helper.figures.figure import BLUE, GREEN, GREY, RED, drawing, image_html, make_panels
 from helper.figures.page import View, page, text_table
 
 
@@ -32,7 +31,7 @@ def explore_gae(
     return Explorer(controls, gae_view)
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def gae_view(rewards: str, values: str, gamma: float, lam: float) -> View:
     """Advantages and returns of one response's tokens, beside the TD errors and Monte-Carlo (Schulman et al. 2015)."""
     rewards, values = read_response(rewards, values)

@@ -5,14 +5,13 @@ Left out on purpose: sampling; means and deviations are exact.
 
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from ipywidgets import FloatSlider
 
 from helper.algorithms.policy_gradient import kl_estimate
 from helper.explorers.explorer import Explorer, decimal, look, signed
-from helper.figures.figure import BLUE, FONT, GREEN, GREY, ORANGE, PALE, RED, image_html, make_panels
+from helper.figures.figure import BLUE, GREEN, GREY, ORANGE, PALE, RED, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page, text_table
 
 TOKENS = ("A", "B", "C", "D")
@@ -94,7 +93,7 @@ def _against(gradient: np.ndarray, true: np.ndarray) -> str:
     return f"another one: {length / wanted:.2f} times as long, cosine {cosine:.3f}"
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def _kl_figure(policy: np.ndarray, exact: Estimate, estimates: dict[str, Estimate]):
     figure, (left, middle, right) = make_panels(3, 7, 3.1)
     places = np.arange(len(TOKENS))

@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from ipywidgets import SelectionSlider
 
 from helper.explorers.explorer import Explorer, look
-from helper.figures.figure import BLUE, FONT, GREY, RED, image_html, make_panels
+from helper.figures.figure import BLUE, GREY, RED, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page
 from helper.intervals import wilson_interval
 from helper.machine.folders import project_folder
@@ -28,7 +27,7 @@ def explore_learning_rates(path: str | Path | None = None) -> Explorer:
     return Explorer({"rate": slider}, lambda rate: rates_view(record, rate))
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def rates_view(record: dict, rate: float) -> View:
     """One of the recorded short runs among the others: its loss, its held-out score, its answers."""
     runs, n = record["runs"], record["n"]

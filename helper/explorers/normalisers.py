@@ -1,13 +1,12 @@
 """Explorer: what a token of a short and of a long answer counts for under three averages."""
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from ipywidgets import IntSlider
 
 from helper.algorithms.policy_gradient import average
 from helper.explorers.explorer import Explorer, look
-from helper.figures.figure import BLUE, FONT, ORANGE, image_html, make_panels
+from helper.figures.figure import BLUE, ORANGE, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page, text_table
 
 LONGEST = 64  # tokens that an answer may have: Dr. GRPO divides by it
@@ -24,7 +23,7 @@ def explore_normalisers(right: int = 8, wrong: int = 32) -> Explorer:
     return Explorer(controls, normalisers_view)
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def normalisers_view(right: int, wrong: int) -> View:
     """What a token, and a whole answer, counts for under the three averages, in a group of a right and a wrong answer."""
     weights, places = token_weights(right, wrong), np.arange(len(LOSS_TYPES))

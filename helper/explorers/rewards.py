@@ -9,7 +9,8 @@ from helper.answers import answers_match, extract_boxed
 from helper.explorers.explorer import LONGEST_TEXT, Explorer, check_text, look
 from helper.figures.page import View, fact_list, page, text_table
 from helper.rewards import hackable_reward
-from helper.trainers.reward_checks import is_number, name_of
+from helper.trainers.identity import name_of
+from helper.trainers.reward_checks import is_number
 from helper.validation import shorten
 
 

@@ -6,6 +6,9 @@ Left out on purpose: interactive charts (`helper.explorers`), style sheets, and 
 """
 
 import base64
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from io import BytesIO
 
@@ -31,6 +34,20 @@ FONT = {
 }  # fmt: skip
 
 
+DRAWING = threading.RLock()
+
+
+@contextmanager
+def drawing(changes: dict | None = None) -> Iterator[None]:
+    """The course's look for what is drawn in the block, or in the function under it; `changes` to that look.
+
+    In one thread at a time: the settings of matplotlib are those of the whole process, and a widget may redraw while the
+    charts of a training are drawn. Else one would be drawn with the settings of the other, and these could stay for ever.
+    """
+    with DRAWING, mpl.rc_context(FONT | (changes or {})):
+        yield
+
+
 class Picture(Figure):
     """A figure that a notebook shows as one image with alt text (`alt`), for readers who cannot see it."""
 
@@ -46,7 +63,8 @@ def show_figure(figure: Figure, alt: str) -> None:
     As HTML, because alt text given as metadata of an image is lost when a notebook becomes a web page.
     """
     show(image_html(figure, alt), alt)
-    plt.close(figure)
+    with DRAWING:
+        plt.close(figure)
 
 
 def show(html: str, text: str) -> None:
@@ -65,7 +83,8 @@ def in_notebook() -> bool:
 def image_html(figure: Figure, alt: str) -> str:
     """The figure as an `<img>` of a PNG, 100 pixels an inch, with its alt text."""
     png = BytesIO()
-    figure.savefig(png, format="png", dpi=100)
+    with DRAWING:
+        figure.savefig(png, format="png", dpi=100)
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     data = base64.b64encode(png.getvalue()).decode("ascii")
     size = f'width="{width}" height="{height}" style="max-width: 100%; height: auto"'
@@ -74,14 +93,14 @@ def image_html(figure: Figure, alt: str) -> str:
 
 def make_figure(rows: int, columns: int, width: float, height: float, layout: str | None = "constrained"):
     """A figure and its axes as a flat list."""
-    with plt.rc_context(FONT):
+    with drawing():
         figure, axes = plt.subplots(rows, columns, figsize=(width, height), facecolor="white", squeeze=False,
                                     layout=layout, FigureClass=Picture)  # fmt: skip
-    plt.close(figure)  # the cell shows the returned figure; without this it would show twice
+        plt.close(figure)  # the cell shows the returned figure; without this it would show twice
     return figure, list(axes.flat)
 
 
-@mpl.rc_context(FONT)
+@drawing()
 def make_panels(columns: int, width: float, height: float):
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])

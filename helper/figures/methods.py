@@ -2,12 +2,11 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from helper.figures.figure import BLUE, COLOURS, FONT, GREY, INK, LINES, PALE, RED, SKY, make_figure
+from helper.figures.figure import BLUE, COLOURS, GREY, INK, LINES, PALE, RED, SKY, drawing, make_figure
 
 
 def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
@@ -15,7 +14,7 @@ def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
 
     W is (rows, columns), B (rows, rank), A (rank, columns) (Hu et al. 2021, arXiv 2106.09685, eq. 3).
     """
-    with plt.rc_context(FONT):
+    with drawing():
         figure, (axis,) = make_figure(1, 1, 7, 2.8)
         place = 0.0
         parts = (
@@ -53,7 +52,7 @@ def plot_ppo() -> Figure:
         ("reference", "tokens", "KL term"), ("reward", "tokens", "score"),
         ("tokens", "gae", ""), ("critic", "gae", "values"),
     )  # fmt: skip
-    with plt.rc_context({**FONT, "text.parse_math": True}):
+    with drawing({"text.parse_math": True}):
         figure, (axis,) = make_figure(1, 1, 9.5, 3.6)
         for start, end, text in arrows:
             (x, y), (u, v) = boxes[start][0], boxes[end][0]
@@ -92,7 +91,7 @@ def plot_dpo_loss(betas: list[float] = (0.05, 0.1, 0.5, 1.0)) -> Figure:
     eq. 7).
     """
     margin = np.linspace(-20, 60, 401)
-    with plt.rc_context(FONT):
+    with drawing():
         figure, (loss, weight) = make_figure(1, 2, 9, 3.2)
         for beta, colour, line in zip(betas, COLOURS * 9, LINES * 9, strict=False):
             loss.plot(
@@ -124,7 +123,7 @@ def plot_group_advantages(rewards: list[float] | list[list[float]]) -> Figure:
     """
     groups = [list(map(float, group)) for group in (rewards if isinstance(rewards[0], list | tuple) else [rewards])]
     said = []
-    with plt.rc_context(FONT):
+    with drawing():
         figure, axes = make_figure(len(groups), 2, 9, 0.4 + 2.2 * len(groups))
         for row, group in enumerate(groups):
             values, numbers = np.array(group), np.arange(1, len(group) + 1)

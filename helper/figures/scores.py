@@ -1,11 +1,10 @@
 """Scores as pictures: before and after with intervals, and the stages of a model side by side."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helper.figures.figure import BLUE, COLOURS, FONT, GREY, HATCHES, INK, RED, make_figure
+from helper.figures.figure import BLUE, COLOURS, GREY, HATCHES, INK, RED, drawing, make_figure
 
 
 def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
@@ -14,7 +13,7 @@ def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
     """
     board = scoreboard.sort_values("difference", ascending=False, kind="stable").reset_index(drop=True)
     said = []
-    with plt.rc_context(FONT):
+    with drawing():
         figure, (axis,) = make_figure(1, 1, 9, 1.2 + 0.62 * len(board))
         places = np.arange(len(board))[::-1]
         shares = _percent_axis(axis.xaxis, axis.set_xlim, board)
@@ -68,7 +67,7 @@ def plot_stages(scores: pd.DataFrame) -> Figure:
     """Bars grouped by skill, one bar a stage, with 95% intervals: columns stage, skill, right, low, high."""
     stages, skills = list(dict.fromkeys(scores["stage"])), list(dict.fromkeys(scores["skill"]))
     width, said = 0.8 / len(stages), []
-    with plt.rc_context(FONT):
+    with drawing():
         figure, (axis,) = make_figure(1, 1, min(max(6.0, 1.3 * len(skills) + 1), 9.5), 3.6)
         for number, (stage, colour, hatch) in enumerate(zip(stages, COLOURS * 9, HATCHES * 9, strict=False)):
             rows = scores[scores["stage"] == stage].set_index("skill").reindex(skills)

@@ -1,18 +1,17 @@
 """Tokens as pictures: the likeliest next ones, and which tokens of a row are trained."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from helper.figures.figure import COLOURS, FONT, PALE, SKY, make_figure
+from helper.figures.figure import COLOURS, PALE, SKY, drawing, make_figure
 
 
 def plot_next_tokens(tables: dict[str, pd.DataFrame]) -> Figure:
     """Bars of the likeliest next tokens, side by side: {title: `next_token_table(...)`}."""
     longest, said = max(len(table) for table in tables.values()), []
-    with plt.rc_context(FONT):
+    with drawing():
         figure, axes = make_figure(1, len(tables), min(4.5 * len(tables), 9.5), 0.9 + 0.3 * longest)
         for axis, (title, table), colour in zip(axes, tables.items(), COLOURS * 9, strict=False):
             places = np.arange(len(table))[::-1]
@@ -40,7 +39,7 @@ def plot_sft_mask(tokens: list[str], mask: list[int]) -> Figure:
             across, line = 0.0, line + 1
         places.append((across, line))
         across += len(token) + 1.6
-    with plt.rc_context(FONT):
+    with drawing():
         figure, (axis,) = make_figure(1, 1, 9, 0.55 + 0.36 * (line + 1))
         for token, trained, (x, y) in zip(shown, mask, places, strict=True):
             look = {"facecolor": SKY, "edgecolor": "black"} if trained else {"facecolor": PALE, "edgecolor": "white"}

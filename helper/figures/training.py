@@ -2,12 +2,11 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helper.figures.figure import BLUE, COLOURS, FONT, LINES, RED, make_figure
+from helper.figures.figure import BLUE, COLOURS, LINES, RED, drawing, make_figure
 
 
 def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str] | None = None) -> Figure:
@@ -21,7 +20,7 @@ def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str]
     across = min(len(columns), 3)
     down = math.ceil(len(columns) / across)
     said = []
-    with plt.rc_context(FONT):
+    with drawing():
         figure, axes = make_figure(down, across, max(3.1 * across, 3.6), 2.6 * down)
         for axis, column, title, colour in zip(axes, columns, titles or columns, COLOURS * 9, strict=False):
             values = log_table[["step", column]].dropna()
@@ -62,7 +61,7 @@ def plot_progress(log_table: pd.DataFrame, charts: dict[str, dict], alarms: dict
     across = 2 if len(charts) in (2, 4) else min(len(charts), 3)
     down, said = math.ceil(len(charts) / across), []
     height = 2.3 * down
-    with plt.rc_context(FONT):
+    with drawing():
         figure, axes = make_figure(down, across, 9.5, height, layout=None)
         figure.subplots_adjust(left=0.065, right=0.985, top=1 - 0.32 / height, bottom=0.5 / height, wspace=0.28, hspace=0.46)
         for axis, (title, columns) in zip(axes, charts.items(), strict=False):

@@ -18,6 +18,8 @@ import pyarrow as pa
 import torch
 from datasets import Dataset, IterableDataset
 
+from helper.validation import shorten
+
 LENGTH = 16  # hex digits of a digest
 LARGEST = 2000  # megabytes of a data set of which every row is read; of a larger one every second, third, ...
 MOST = 100_000  # rows that are read one by one, the same
@@ -44,7 +46,7 @@ def run_description(trainer, goes_on: bool = False) -> dict:
         "tokenizer": tokenizer_digest(getattr(tokenizer, "tokenizer", tokenizer)),
         "rows of data": len(data) if hasattr(data, "__len__") else None,
         "contents of the data": data_digest(data),
-        "reward functions": [function_name(function) for function in getattr(trainer, "reward_funcs", [])],
+        "reward functions": [function_identity(function) for function in getattr(trainer, "reward_funcs", [])],
     }
     settings = {k: v for k, v in trainer.args.to_dict().items() if not k.startswith(NOT_OF_THE_RUN)}
     return plain(description | settings)
@@ -127,20 +129,29 @@ def plain(value):
     return json.loads(json.dumps(value, default=_as_plain, skipkeys=True))
 
 
-def function_name(function: Callable) -> str:
-    """The name of a function, with the arguments that a partial one has already; of a module also its weights' digest."""
+def name_of(function: Callable) -> str:
+    """A function's name, to be read; of a partial one that of its function, with the arguments it fixes, cut short."""
+    if isinstance(function, functools.partial):
+        fixed = [f"{name}={shorten(repr(value), 20)}" for name, value in function.keywords.items()]
+        fixed = [*(shorten(repr(value), 20) for value in function.args), *fixed]
+        return f"{name_of(function.func)}({', '.join(fixed)})"
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def function_identity(function: Callable) -> str:
+    """What tells a function from others: its name, the whole arguments that a partial one fixes, a module's weights."""
     if isinstance(function, functools.partial):
         named = sorted((name, plain(value)) for name, value in function.keywords.items())
-        return f"{function_name(function.func)}{tuple(map(plain, function.args))}{named}"
+        return f"{function_identity(function.func)}{tuple(map(plain, function.args))}{named}"
     if isinstance(function, torch.nn.Module):
         return f"{type(function).__name__} {weights_digest(function)}"
-    return getattr(function, "__name__", type(function).__name__)
+    return name_of(function)
 
 
 def _as_plain(value):
     """What JSON does not know, in its words."""
     if callable(value):
-        return function_name(value)
+        return function_identity(value)
     if isinstance(value, torch.Tensor):
         return value.item() if value.ndim == 0 else [str(value.dtype), list(value.shape), _short(_bytes(value))]
     if isinstance(value, set | frozenset):

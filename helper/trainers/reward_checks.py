@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from helper.rewards import completion_text
+from helper.trainers.identity import name_of
 from helper.validation import shorten
 
 # What TRL's GRPO trainer passes to a reward function beside the columns of the data set.
@@ -282,15 +283,6 @@ def _is_finite(reward) -> bool:
 def is_number(reward) -> bool:
     """Whether it is a finite number that the trainer can hold; NumPy's numbers are, arrays and tensors are not."""
     return isinstance(reward, numbers.Real | np.bool_) and _is_finite(reward)
-
-
-def name_of(reward_func) -> str:
-    """A function's name; of a partial one that of its function, with the arguments it fixes."""
-    if isinstance(reward_func, functools.partial):
-        fixed = [f"{name}={shorten(repr(value), 20)}" for name, value in reward_func.keywords.items()]
-        fixed = [*(shorten(repr(value), 20) for value in reward_func.args), *fixed]
-        return f"{name_of(reward_func.func)}({', '.join(fixed)})"
-    return getattr(reward_func, "__name__", type(reward_func).__name__)
 
 
 def in_one_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Runs lessons on models and data sets of the Hub's names, from a stand-in Hub on this machine, on the CPU.
 
-    python tests/tools/run_hub_lessons.py               lessons 01 to 06, each with the model in LESSONS
+    python tests/tools/run_hub_lessons.py               all lessons, each with the names of `hub_names`
     python tests/tools/run_hub_lessons.py 03 04 --model Qwen/Qwen3-0.6B-Base --to FOLDER
     python tests/tools/run_hub_lessons.py --as-gpu      with USE_GPU = True, whose branches then run on this CPU
 
@@ -30,20 +30,17 @@ from stand_in_hub import StandInHub
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from factory import run_lessons
-from factory.lessons import NOTEBOOKS
+from factory.lessons import NOTEBOOKS, find_lessons
 from helper import extract_gold, load_model_and_tokenizer, set_seed
 from helper.algorithms import train_sft
 
-LESSONS = {  # lesson: model, data set; lesson 01 has no setting for data
-    "01": ("banghua/Qwen2.5-0.5B-GRPO", None),
-    "02": ("Qwen/Qwen3-0.6B-Base", "banghua/DL-SFT-Dataset"),
-    "03": ("Qwen/Qwen2.5-0.5B-Instruct", "mrfakename/identity"),
-    "04": ("HuggingFaceTB/SmolLM2-135M-Instruct", "openai/gsm8k"),
-    "05": ("Qwen/Qwen2.5-0.5B-Instruct", "openai/gsm8k"),
-    "06": ("HuggingFaceTB/SmolLM2-135M-Instruct", "openai/gsm8k"),
+OTHER_MODEL = {  # lesson: the model instead of the one that its notebook names, if it names one: two families are run
+    "01": "banghua/Qwen2.5-0.5B-GRPO",
+    "04": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "06": "HuggingFaceTB/SmolLM2-135M-Instruct",
 }
 VOCABULARY = 40_960  # tokens, times 256 numbers each: more than ten million parameters, and little work in the layers
-TAUGHT = ("03", "04", "05", "06")  # lessons that learn from the model's own answers
+UNTAUGHT = ("01", "02")  # lessons that learn nothing from the model's own answers
 BOX = "Think step by step and put the final number in \\boxed{}."  # as in lessons 04 and 06
 REPORT = (  # runs behind a lesson's last cell: how far each of its trainings went
     "from helper.trainers.live import LiveLog\n"
@@ -52,6 +49,25 @@ REPORT = (  # runs behind a lesson's last cell: how far each of its trainings we
 )
 AS_GPU = "import torch, helper.models; helper.models.choose_device = lambda use_gpu=False: torch.device('cpu')"
 LONG = re.compile(r"(5 if FEW else )(?:\d+ if USE_GPU else )?\d+")  # steps of a training
+
+
+def hub_names(path: Path) -> tuple[str | None, str | None]:
+    """The model and the data set for a lesson's settings: those that it takes with USE_GPU = True, or of OTHER_MODEL.
+
+    None where a notebook has no such setting, as lesson 01 for data.
+    """
+    code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    found = [re.search(rf'{name} or \("([^"]+)" if USE_GPU', code) for name in ("MODEL_NAME", "DATASET_NAME")]
+    model, dataset = (name and name[1] for name in found)
+    return OTHER_MODEL.get(path.name[:2], model), dataset
+
+
+def wrong_names(lesson: str, model: str | None, dataset: str | None) -> str:
+    """What keeps a lesson from being run, in words; "" for nothing."""
+    if model is None:
+        return f"lesson {lesson} names no model of the Hub: give one, --model NAME"
+    missing = [name for name in (model, dataset) if name and name not in (*stand_ins.MODELS, *stand_ins.DATASETS)]
+    return f"lesson {lesson}: {missing[0]} has no stand-in yet: add it in stand_in_repositories.py" if missing else ""
 
 
 def teach(folder: Path, name: str, steps: int) -> None:
@@ -151,7 +167,7 @@ def run_lesson(path: Path, model: str, dataset: str | None, to: Path, as_gpu: bo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("lessons", nargs="*", default=list(LESSONS), help="such as 03 04; all when none is given")
+    parser.add_argument("lessons", nargs="*", metavar="lesson", help="such as 03 04; all when none is given")
     parser.add_argument("--as-gpu", action="store_true", help="USE_GPU = True, with the CPU in the GPU's place")
     parser.add_argument("--model", help="another of the models, for all of these lessons")
     parser.add_argument("--to", type=Path, help="folder for the executed copies; a temporary one when none is given")
@@ -159,13 +175,21 @@ def main() -> int:
     parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help="folder of the lessons")
     parser.add_argument("--steps", type=int, default=300, help="steps for which the models are taught before")
     options = parser.parse_args()
-    chosen = {lesson: (options.model or LESSONS[lesson][0], LESSONS[lesson][1]) for lesson in options.lessons}
+    paths = {path.name[:2]: path for path in find_lessons(options.notebooks)}
+    chosen = {}
+    for lesson in options.lessons or paths:
+        if lesson not in paths:
+            parser.error(f"there is no lesson {lesson}, only {', '.join(paths)}")
+        model, dataset = hub_names(paths[lesson])
+        chosen[lesson] = (options.model or model, dataset)
+        if wrong := wrong_names(lesson, *chosen[lesson]):
+            parser.error(wrong)
     work = options.work or Path(tempfile.mkdtemp(prefix="hub_lessons_"))
     to = options.to or work / "executed"
     to.mkdir(parents=True, exist_ok=True)
     if not (work / "repositories").exists():
         stand_ins.make_all(work / "repositories", "wide")
-    taught = {model for lesson, (model, _) in chosen.items() if lesson in TAUGHT}
+    taught = {model for lesson, (model, _) in chosen.items() if lesson not in UNTAUGHT}
     for name in sorted({model for model, _ in chosen.values()}):
         folder = stand_ins.revision_folder(work / "repositories", "model", name)
         ready = folder.parent / ("taught" if name in taught else "enlarged")
@@ -181,8 +205,7 @@ def main() -> int:
         if options.as_gpu:
             os.environ["COURSE_BF16"] = "0"  # the library allows it for a GPU, or with use_cpu
         for lesson, (model, dataset) in chosen.items():
-            (path,) = options.notebooks.glob(f"{lesson}_*.ipynb")
-            faults += run_lesson(path, model, dataset, to, options.as_gpu)
+            faults += run_lesson(paths[lesson], model, dataset, to, options.as_gpu)
     print(f"executed copies: {to}\n{len(faults)} failures" if faults else f"executed copies: {to}\nnothing failed")
     return bool(faults)
 
