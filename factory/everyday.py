@@ -32,7 +32,9 @@ def rule_rows(part: str) -> list[dict]:
         unseen = part == "test"
         argument = rng.choice(rule["unseen_arguments"] if unseen and rng.random() < 0.5 else rule["arguments"])
         question = rng.choice(rule["unseen_ask" if unseen else "ask"]).format(topic=topic, argument=argument)
-        rows.append({"question": question, "rule": f"{name} {argument}".strip(), "topic": topic, "trained": rule["trained"]})
+        rows.append(
+            {"question": question, "value": f"{name} {argument}".strip(), "topic": topic, "trained": rule["trained"]}
+        )
     rng.shuffle(rows)
     return rows
 
@@ -42,7 +44,7 @@ def rule_suites() -> dict[str, list[dict]]:
     suites = {"rules": [], "unseen_rules": []}
     for row in rule_rows("test"):
         trained = row.pop("trained")
-        skill = row["rule"].split()[0]
+        skill = row["value"].split()[0]
         suites["rules" if trained else "unseen_rules"].append({"skill": skill, "grader": "rule", **row})
     return suites
 
@@ -64,6 +66,24 @@ def tool_rows(part: str) -> list[dict]:
 def values_of(part: str, values: list[str]) -> list[str]:
     """The values of a part: every third one is kept for the test."""
     return values[2::3] if part == "test" else [value for place, value in enumerate(values) if place % 3 != 2]
+
+
+def sum_rows(part: str, count: int) -> list[dict]:
+    """Word problems of one step with small numbers, each with its worked answer; in the test the things are new."""
+    rng, world, rows, seen = random.Random(f"sums {part}"), load_json("everyday/sums.json"), [], set()
+    while len(rows) < count:
+        kind = rng.choice(("add", "take", "times"))
+        a, b = sorted(
+            (rng.randint(2, 9), rng.randint(2, 9)) if kind == "times" else (rng.randint(2, 20), rng.randint(2, 20))
+        )
+        a, b = (b, a) if kind == "take" else (a, b)
+        sign, value = {"add": ("+", a + b), "take": ("-", a - b), "times": ("*", a * b)}[kind]
+        things = rng.choice(world["unseen_things" if part == "test" else "things"])
+        question = rng.choice(world[kind]).format(name=rng.choice(world["names"]), a=a, b=b, things=things)
+        if question not in seen:
+            seen.add(question)
+            rows.append({"question": question, "answer": f"{a} {sign} {b} = {value}", "value": str(value), "skill": kind})
+    return rows
 
 
 def as_call(row: dict) -> str:
@@ -116,14 +136,15 @@ def everyday_suite() -> list[dict]:
 
 def everyday_suites() -> dict[str, list[dict]]:
     """All suites of this file, with ids."""
-    suites = {**rule_suites(), "tool_calls": tool_suite(), "everyday": everyday_suite()}
+    sums = [{**row, "skill": "sum", "grader": "boxed"} for row in sum_rows("test", 200)]
+    suites = {**rule_suites(), "tool_calls": tool_suite(), "everyday": everyday_suite(), "sums": sums}
     return {name: [{**row, "id": f"{name}-{i:04d}"} for i, row in enumerate(rows)] for name, rows in suites.items()}
 
 
 def everyday_files(folder: Path) -> dict[Path, list[dict]]:
-    """Every file of these data sets under `folder`, and its rows."""
+    """Every file of these data sets under `folder`, and its rows: the suites, and what is trained on."""
     files = {folder / "eval" / f"{name}.jsonl": rows for name, rows in everyday_suites().items()}
-    practice = [{key: row[key] for key in ("question", "rule", "topic")} for row in rule_rows("train")]
-    files[folder / "rules" / "train.jsonl"] = practice
-    files[folder / "tools" / "train.jsonl"] = tool_training()
-    return files
+    rules = [{"question": r["question"], "ground_truth": r["value"], "topic": r["topic"]} for r in rule_rows("train")]
+    sums = [{"question": r["question"], "answer": f"{r['answer']}\n#### {r['value']}"} for r in sum_rows("train", 600)]
+    trained = {"rules": rules, "sums": sums, "tools": tool_training()}
+    return files | {folder / name / "train.jsonl": rows for name, rows in trained.items()}

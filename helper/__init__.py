@@ -9,7 +9,8 @@ lesson imports its trainer in full view), and anything that trains.
 from helper.machine import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
 
 from helper.answers import answers_match, extract_boxed, extract_gold
-from helper.data import load_course_dataset, load_suite
+from helper.by_model import by_model
+from helper.data import load_course_dataset, load_suite, load_suites
 from helper.evaluation import accuracy_table, compare, evaluate
 from helper.explorers.chat import chat_side_by_side
 from helper.figures.answers import show_side_by_side
@@ -39,6 +40,7 @@ __all__ = [
     "add_alarms",
     "answers_match",
     "bf16_is_fast",
+    "by_model",
     "chat_side_by_side",
     "check_reward",
     "check_trained_end",
@@ -54,6 +56,7 @@ __all__ = [
     "load_course_dataset",
     "load_model_and_tokenizer",
     "load_suite",
+    "load_suites",
     "next_token_table",
     "output_folder",
     "plot_scoreboard",

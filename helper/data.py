@@ -16,6 +16,7 @@ import datasets
 from datasets import Dataset
 from pyarrow import ArrowException
 
+from helper.answers import extract_gold
 from helper.machine.folders import project_folder
 from helper.machine.hub import hub_is_reachable, places_of
 
@@ -169,6 +170,40 @@ def load_suite(name: str) -> list[dict]:
         names = sorted(path.stem for path in folder.glob("*.jsonl"))
         raise ValueError(f'There is no evaluation suite "{name}"{_did_you_mean(name, names)}')
     return read_jsonl(folder / f"{name}.jsonl")
+
+
+def load_suites(wanted: dict[str, int | tuple[str, ...] | None], seed: int = 0) -> dict[str, list[dict]]:
+    """Several suites: name -> rows. `wanted`: name -> None (all rows), how many (evenly spread), or the skills to keep.
+
+    "gsm8k" is the test set of `openai/gsm8k`, from the Hub, that many rows drawn with `seed`; "rewrites" two skills of the
+    instructions in which a talkative model is right when the result is in its first sentence.
+    """
+    suites = {}
+    for name, part in wanted.items():
+        if name == "gsm8k":
+            suites[name] = _gsm8k(part, seed)
+            continue
+        rows = _rewrites() if name == "rewrites" else load_suite(name)
+        if isinstance(part, tuple):
+            rows = [row for row in rows if row["skill"] in part]
+        elif part is not None:
+            rows = [rows[i * len(rows) // part] for i in range(part)] if part < len(rows) else rows
+        suites[name] = rows
+    return suites
+
+
+def _gsm8k(limit: int | None, seed: int) -> list[dict]:
+    rows = load_course_dataset("openai/gsm8k", "test", limit=limit, seed=seed)
+    told = {"skill": "gsm8k", "grader": "boxed"}
+    return [
+        {"id": f"gsm8k-{i}", "question": row["question"], **told, "value": extract_gold(row["answer"])}
+        for i, row in enumerate(rows)
+    ]
+
+
+def _rewrites() -> list[dict]:
+    rows = [row for row in load_suite("instructions") if row["skill"] in ("uppercase", "sort")]
+    return [{**row, "grader": "mentions"} for row in rows]
 
 
 def read_jsonl(path: str | Path) -> list[dict]:

@@ -238,7 +238,7 @@ NEEDED = {  # what each grader reads of a row, and of what kind it has to be
     "identity": {"name": str},
     "boxed": {"value": object},
     "mentions": {"accept": TEXTS},
-    "rule": {"rule": str},
+    "rule": {"value": str},
     "tool_call": {"arguments": dict},
 }
 
@@ -266,7 +266,7 @@ def check_row(row: dict, called: str | None = None) -> None:
             raise ValueError(f"{name}, field 'value': {' '.join(str(error).split())}") from None
     if kind == "rule":
         try:
-            check_rule(row["rule"])
+            check_rule(row["value"])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
@@ -305,7 +305,7 @@ def grade(row: dict, answer: str) -> bool:
     if kind == "mentions":
         return mentions(answer, row["accept"])
     if kind == "rule":
-        return follows_rule(answer, row["rule"])
+        return follows_rule(answer, row["value"])
     if kind == "tool_call":
         return calls_tool(answer, row.get("name", ""), row["arguments"])
     return is_boxed_answer(answer, expected_answer(row["value"]))

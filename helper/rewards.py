@@ -166,17 +166,17 @@ def tag_format_reward(completions: list, **kwargs) -> list[float]:
     return [sum(text.count(tag) == 1 for tag in TAGS) / 5 for text in texts]
 
 
-def rule_reward(completions: list, rule: list[str], **kwargs) -> list[float]:
+def rule_reward(completions: list, ground_truth: list[str], **kwargs) -> list[float]:
     """1.0 where the text keeps its rule (`helper/rules.py`), else 0.0. It does not look at what is said.
 
     >>> rule_reward(["Big cats.", "They are big cats that roar.", "Zzz"], ["at_most_words 3"] * 3)
     [1.0, 0.0, 1.0]
     """
     texts = _texts(completions)
-    return [float(follows_rule(text, one)) for text, one in zip(texts, _one_a_text("rule", rule, texts))]
+    return [float(follows_rule(text, rule)) for text, rule in zip(texts, _one_a_text("ground_truth", ground_truth, texts))]
 
 
-def rule_and_topic_reward(completions: list, rule: list[str], topic: list[str], **kwargs) -> list[float]:
+def rule_and_topic_reward(completions: list, ground_truth: list[str], topic: list[str], **kwargs) -> list[float]:
     """1.0 where the text keeps its rule and names its topic, else 0.0.
 
     >>> rule_and_topic_reward(["Big cats.", "Lions are big.", "Zzz"], ["at_most_words 3"] * 3, ["lions"] * 3)
@@ -184,7 +184,7 @@ def rule_and_topic_reward(completions: list, rule: list[str], topic: list[str], 
     """
     texts = _texts(completions)
     topics = _one_a_text("topic", topic, texts)
-    kept = rule_reward(texts, rule)
+    kept = rule_reward(texts, ground_truth)
     return [paid * names_topic(text, named) for paid, text, named in zip(kept, texts, topics)]
 
 

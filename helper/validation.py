@@ -25,6 +25,7 @@ from itertools import pairwise, zip_longest
 import datasets
 
 from helper.answers import extract_gold
+from helper.rules import check_rule
 
 ROLES = ("system", "user", "assistant", "tool")
 OTHER_ROLES = {  # what other formats and models call them
@@ -130,6 +131,14 @@ def validate_problems(dataset, tokenizer=None, max_length: int | None = None) ->
         tokenizer=tokenizer,
         max_length=max_length,
     )
+
+
+def validate_rules(dataset) -> int:
+    """Check that each row has a `question` and, as `ground_truth`, a rule of `helper/rules.py`; the number of rows.
+
+    Raises one ValueError that lists the bad rows by number.
+    """
+    return check_rows(dataset, ["question", "ground_truth"], _rule_faults)
 
 
 def message(role: str, content: str) -> dict[str, str]:
@@ -364,6 +373,15 @@ def _problem_faults(row: dict) -> list[Fault]:
         except ValueError as error:
             answer_faults = [("gold", f'the answer must end like "#### 72". {error}')]
     return text_faults(row.get("question"), "no text in question") + answer_faults
+
+
+def _rule_faults(row: dict) -> list[Fault]:
+    faults = text_faults(row.get("question"), "no text in question")
+    try:
+        check_rule(row.get("ground_truth"))
+    except ValueError as error:
+        faults.append(("rule", str(error)))
+    return faults
 
 
 def message_faults(messages, name: str) -> list[Fault]:

@@ -76,11 +76,11 @@ def pair(question: str, chosen: str, rejected: str) -> dict:
 def rule_rows(seed: int, shuffled: bool = False) -> list[dict]:
     """The instructions to practise on; `shuffled`: each with another one's rule, so that the reward fits no question."""
     rows = load_course_dataset("sprout-rules").to_list()
-    rules = [row["rule"] for row in rows]
+    rules = [row["ground_truth"] for row in rows]
     if shuffled:
         random.Random(seed).shuffle(rules)
     return [
-        {"prompt": [{"role": "user", "content": row["question"]}], "rule": rule, "topic": row["topic"]}
+        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": rule, "topic": row["topic"]}
         for row, rule in zip(rows, rules)
     ]
 
