@@ -21,6 +21,9 @@ DATASETS = {
     "identity": "Questions about who the assistant is, column `conversations` (as `mrfakename/identity`).",
     "preferences": "Pairs by correction, columns `chosen` and `rejected` (as `banghua/DL-DPO-Dataset`).",
     "maths": "Word problems with worked answers, columns `question` and `answer` (as `openai/gsm8k`).",
+    "rules": "For a real model: instructions with the rule that checks them, columns `question`, `ground_truth`, `topic`.",
+    "tools": "For a real model: calls of tools and answers without one, column `messages`.",
+    "sums": "For a real model: word problems of one step, columns `question` and `answer` (as `openai/gsm8k`).",
     "eval": "The evaluation suites: questions with what their graders need (`helper/graders.py`).",
 }
 

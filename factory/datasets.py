@@ -16,6 +16,7 @@ from pathlib import Path
 
 from factory import skills
 from factory.arithmetic import few_step_arithmetic
+from factory.everyday import everyday_files
 from factory.knowledge import Concept
 from factory.problem_tables import SEEN_STORIES, UNSEEN_STORIES
 from factory.problems import Problem, make_problem, problem_key
@@ -300,7 +301,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
 
 
 def write_datasets(folder: Path, concepts: tuple[Concept, ...], sizes: Sizes) -> dict[str, list[dict]]:
-    """Write every data set under `folder`; return the evaluation suites."""
+    """Write every data set under `folder`; return the evaluation suites of Sprout's world."""
     suites = evaluation_suites(concepts, sizes)
     for name, rows in suites.items():
         write_jsonl(folder / "eval" / f"{name}.jsonl", rows)
@@ -315,6 +316,8 @@ def write_datasets(folder: Path, concepts: tuple[Concept, ...], sizes: Sizes) ->
     write_jsonl(folder / "maths" / "train.jsonl", [{"question": p.question, "answer": p.solution} for p in problems])
     tests = [{"question": r["question"], "answer": gsm8k_answer(r)} for r in suites["word_problems"]]
     write_jsonl(folder / "maths" / "test.jsonl", tests)
+    for path, rows in everyday_files(folder).items():
+        write_jsonl(path, rows)
     return suites
 
 
