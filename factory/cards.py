@@ -28,7 +28,7 @@ DATASETS = {
 }
 
 # Of the world's files, what pre-training does not read.
-NOT_IN_TEXT = ("identity.jsonl", "refusals.jsonl", "smalltalk.jsonl", "unseen_stories.jsonl")
+NOT_IN_TEXT = ("identity.jsonl", "refusals.jsonl", "smalltalk.jsonl", "unseen_stories.jsonl", "everyday")
 
 
 def write_cards(
@@ -89,9 +89,9 @@ def row_lines(folder: Path, stage: str) -> list[str]:
 
 
 def hash_of(folder: Path, pattern: str = "**/*", without: tuple[str, ...] = ()) -> str:
-    """The first 16 hex digits of the SHA-256 of the folder's files, by name and content."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.glob(pattern) if p.is_file() and p.name not in without):
+    """The first 16 hex digits of the SHA-256 of the folder's files, by name and content, `without` some names."""
+    digest, whole = hashlib.sha256(), set(without)
+    for path in sorted(p for p in folder.glob(pattern) if p.is_file() and not whole & set(p.relative_to(folder).parts)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -22,6 +22,7 @@ from factory.solutions import worked_sum
 from factory.tokenizer import train_tokenizer
 from helper import generate_responses
 from helper.algorithms import train_grpo
+from helper.by_model import TABLES
 
 LESSON_06 = ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
 RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
@@ -159,7 +160,9 @@ def test_gsm8k_answer_column():
     assert datasets.gsm8k_answer(row) == "Sum: 1 + 2 = 3\n#### 3"
 
 
-SPROUT = {"USE_GPU": False, "OURS": True, "FEW": False}  # what lessons know of their model, as they run by default
+def sprout(lesson):
+    """What a lesson knows of its model as it runs by default."""
+    return {"USE_GPU": False, "this": SimpleNamespace(**{name: values[0] for name, values in TABLES[lesson].items()})}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
     notebook = nbformat.read(path, as_version=4)
     cell = next(c.source for c in notebook.cells if c.cell_type == "code" and f"= {config}(" in c.source)
     call = next(node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call) and node.func.id == config)
-    names = SPROUT | {"LONGEST": 72}
+    names = sprout(lesson) | {"LONGEST": 72}
     in_lesson = {
         word.arg: eval(compile(ast.Expression(word.value), lesson, "eval"), names)
         for word in call.keywords
@@ -185,14 +188,14 @@ def test_the_stages_have_the_settings_of_their_lessons(lesson, config, settings)
     assert {key: value for key, value in in_lesson.items() if key != "logging_steps"} == unlogged
 
 
-def keywords(notebook, function, **names):
+def keywords(notebook, function, lesson, **names):
     """The plain arguments of a lesson's call of `function`, those of a partial function in a dictionary.
 
-    `names`: values of names in them.
+    `names`: values of names in them, beside what differs by model.
     """
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and f"{function}(" in cell.source]
     calls = [node for node in ast.walk(ast.parse(cells[0])) if isinstance(node, ast.Call)]
-    return values_of(next(node for node in calls if ast.unparse(node.func) == function), SPROUT | names)
+    return values_of(next(node for node in calls if ast.unparse(node.func) == function), sprout(lesson) | names)
 
 
 def values_of(call, names):
@@ -201,7 +204,7 @@ def values_of(call, names):
         value = word.value
         if isinstance(value, ast.Call) and ast.unparse(value.func) == "partial":
             found[word.arg] = values_of(value, names)
-        elif isinstance(value, ast.Constant | ast.IfExp) or (isinstance(value, ast.Name) and value.id in names):
+        elif isinstance(value, ast.Constant) or ast.unparse(value).split(".")[0] in names:
             found[word.arg] = eval(compile(ast.Expression(value), "a lesson", "eval"), names)
     return found
 
@@ -212,15 +215,15 @@ def plain(settings):
 
 def test_the_recorded_runs_have_the_settings_of_lesson_05():
     notebook = nbformat.read(ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
-    grpo = keywords(notebook, "course.train_grpo", LONGEST=lesson_05.LONGEST)
+    grpo = keywords(notebook, "course.train_grpo", "05_grpo_from_scratch", LONGEST=lesson_05.LONGEST)
     assert grpo.pop("inner_updates") == 1 and grpo.pop("reference") is None
     assert grpo.pop("loss") == lesson_05.GRPO["loss"].keywords | {"epsilon": 0.2}
     assert grpo.pop("micro_batch") == inspect.signature(train_grpo).parameters["micro_batch"].default
     assert grpo.pop("advantage", {"scale": "none"}) == lesson_05.GRPO["advantage"].keywords
     assert grpo == plain(lesson_05.GRPO)
-    assert keywords(notebook, "course.train_sft") == lesson_05.WARM_UP
+    assert keywords(notebook, "course.train_sft", "05_grpo_from_scratch") == lesson_05.WARM_UP
     text = "".join(cell.source for cell in notebook.cells)
-    assert f"train_rows[:{lesson_05.WARM_UP_PROBLEMS}]" in text
+    assert TABLES["05_grpo_from_scratch"]["tried"][0] == lesson_05.WARM_UP_PROBLEMS
     assert f'load_course_dataset("sprout-sft", limit={lesson_05.KEPT_ROWS}, seed=SEED)' in text
 
 
@@ -259,9 +262,9 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     notebook = nbformat.read(LESSON_06, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     over_intro = next(cell.source for cell in notebook.cells if cell.id == "06-over-intro")
-    names = {"LONGEST": lesson_06.LONGEST, "STEPS": lesson_06.STEPS}
-    ppo, grpo = (keywords(notebook, f"course.train_{method}", **names) for method in ("ppo", "grpo"))
-    assert f"STEPS = {lesson_06.STEPS} if OURS else" in text
+    lesson, names = LESSON_06.stem, {"LONGEST": lesson_06.LONGEST, "STEPS": lesson_06.STEPS}
+    ppo, grpo = (keywords(notebook, f"course.train_{method}", lesson, **names) for method in ("ppo", "grpo"))
+    assert "STEPS = this.steps" in text and TABLES[lesson]["steps"][0] == lesson_06.STEPS
     assert ppo.pop("steps") == grpo.pop("steps") == lesson_06.STEPS
     recorded = json.loads((RECORDED / "06_ppo_against_grpo.json").read_text())
     for method, settings in (("PPO", ppo), ("GRPO", grpo)):
@@ -272,14 +275,14 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     assert grpo.pop("loss") == lesson_06.GRPO["loss"].keywords
     assert grpo.pop("advantage", {"scale": "none"}) == lesson_06.GRPO["advantage"].keywords
     assert grpo == plain(lesson_06.GRPO)
-    reward_model = keywords(notebook, "RewardConfig")
+    reward_model = keywords(notebook, "RewardConfig", lesson)
     longer = lesson_06.REWARD_MODEL["steps"]  # what the policy later cheats was trained for longer: the text says so
     assert reward_model["max_steps"] < longer and f"trained for {longer} steps" in over_intro
     assert reward_model["learning_rate"] == lesson_06.REWARD_MODEL["learning_rate"]
     pairs = reward_model["per_device_train_batch_size"] * reward_model["gradient_accumulation_steps"]
     assert pairs == lesson_06.REWARD_MODEL["rankings_per_step"]
     assert f"train_rows[:-HELD][:{lesson_06.TRAINED}], train_rows[-HELD:]" in text
-    assert f"else {lesson_06.HELD_OUT}  # rows kept apart" in text
+    assert TABLES[lesson]["held_out"][0] == lesson_06.HELD_OUT
     assert f"{lesson_06.HARD_COPIES} * as_pairs(hard)" in text
 
 
