@@ -83,3 +83,33 @@ def plot_stages(scores: pd.DataFrame) -> Figure:
         figure.legend(loc="outside upper center", ncols=len(stages), frameon=False)
     figure.alt = f"Share of right answers by stage. {'; '.join(said)}."
     return figure
+
+
+def plot_arms(tables: dict[str, pd.DataFrame]) -> Figure:
+    """A panel a suite: accuracy before (a line) and after each arm (a bar, from the lowest to the highest seed).
+
+    `tables`: suite -> `helper.real_runs.real_runs_table`.
+    """
+    said = []
+    with drawing():
+        rows = max(len(table) for table in tables.values())
+        figure, axes = make_figure(1, len(tables), 3.4 * len(tables) + 1.6, 1.3 + 0.42 * rows)
+        for axis, (suite, table) in zip(axes, tables.items(), strict=True):
+            places = np.arange(len(table))[::-1]
+            axis.barh(places, table["after"], height=0.6, color=BLUE, label="after: mean of the seeds")
+            ends = np.array([table["after"] - table["lowest"], table["highest"] - table["after"]]).clip(0)
+            looks = {"fmt": "none", "color": INK, "capsize": 3, "label": "lowest to highest seed"}
+            axis.errorbar(table["after"], places, xerr=ends, **looks)
+            axis.axvline(table["before"].iloc[0], color=RED, linestyle="--", label="before")
+            for row, place in zip(table.to_dict("records"), places, strict=True):
+                axis.annotate(f"{row['after']:.0%}", (row["highest"], place), (5, 0), textcoords="offset points",
+                              va="center", fontsize=9)  # fmt: skip
+            axis.set_yticks(places, table["arm"] if axis is axes[0] else [""] * len(table))
+            axis.set(xlim=(0, 1.12), title=f"{suite.replace('_', ' ')} (n={table['n'].iloc[0]})")
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+            arms = ", ".join(f"{row['arm']} {row['after']:.0%}" for row in table.to_dict("records"))
+            said.append(f"{suite.replace('_', ' ')}: before {table['before'].iloc[0]:.0%}; after {arms}")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.alt = f"Share of right answers of a real model. {'. '.join(said)}."
+    return figure

@@ -1,0 +1,81 @@
+"""The recorded runs on a real model, beside Sprout's: `data/recorded/0?_real_model.json`, made by `make record-real`.
+
+A record holds the answers of SmolLM2-135M-Instruct to held-out questions as it came ("before"), and after each run: an arm
+(what was done) and a seed. Verdicts are kept question by question.
+Left out on purpose: training (`factory/recordings/real_model.py`), and anything that a lesson measures live.
+"""
+
+import json
+
+import pandas as pd
+
+from helper.data import load_suite
+from helper.intervals import mean_interval
+from helper.machine.folders import project_folder
+
+
+def load_real_runs(lesson: str) -> dict:
+    """The record of a lesson ("02", "03" or "04"). Raises FileNotFoundError where this copy of the course has none."""
+    path = project_folder() / "data" / "recorded" / f"{lesson}_real_model.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not in this copy of the course: `make real-model`, then `make record-real`.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def real_runs_table(record: dict, suite: str, skill: str | None = None) -> pd.DataFrame:
+    """A row an arm: accuracy before and after on a suite (or one skill of it), and the difference with its 95% interval.
+
+    `after` is the mean of the arm's seeds, `lowest` and `highest` are the seeds'. The interval is that of the mean over
+    questions of (share of seeds that are right after) - (right before): paired by question, and questions are the unit,
+    so seeds do not make it narrower than the questions allow.
+    """
+    chosen = _places(suite, skill)
+    before = [record["before"][suite]["right"][i] for i in chosen]
+    rows = []
+    for arm, runs in _by_arm(record).items():
+        after = [[run[suite]["right"][i] for i in chosen] for run in runs]
+        means = [sum(right) / len(chosen) for right in after]
+        difference = [sum(each) / len(after) - b for *each, b in zip(*after, before)]
+        low, high = mean_interval(difference, bounds=(-1.0, 1.0))
+        row = {"arm": arm, "seeds": len(runs), "n": len(chosen), "before": sum(before) / len(chosen)}
+        row |= {"after": sum(means) / len(means), "lowest": min(means), "highest": max(means)}
+        row |= {"difference": row["after"] - row["before"], "difference_low": low, "difference_high": high}
+        rows.append(row | {"seconds": round(sum(run["seconds"] for run in runs) / len(runs))})
+    return pd.DataFrame(rows)
+
+
+def arms_apart(record: dict, suite: str, first: str, second: str, skill: str | None = None) -> tuple[float, float, float]:
+    """How much better `first` is than `second` after training, and the 95% interval; paired by question, seeds averaged.
+
+    Only seeds that both have are compared.
+    """
+    chosen, arms = _places(suite, skill), _by_arm(record)
+    runs = [{run["seed"]: run[suite]["right"] for run in arms[arm]} for arm in (first, second)]
+    seeds = sorted(set(runs[0]) & set(runs[1]))
+    apart = [sum(runs[0][seed][i] - runs[1][seed][i] for seed in seeds) / len(seeds) for i in chosen]
+    return sum(apart) / len(apart), *mean_interval(apart, bounds=(-1.0, 1.0))
+
+
+def answers_of(record: dict, suite: str, arms: list[str], seed: int = 0) -> pd.DataFrame:
+    """The questions of a suite with the answer before, and after each of `arms` with one seed."""
+    rows = load_suite(suite)
+    table = pd.DataFrame({"skill": [row["skill"] for row in rows], "question": [row["question"] for row in rows]})
+    table["before"] = record["before"][suite]["answer"]
+    for run in record["runs"]:
+        if run["seed"] == seed and run["arm"] in arms:
+            table[run["arm"]] = run[suite]["answer"]
+    return table
+
+
+def _places(suite: str, skill: str | None) -> list[int]:
+    places = [i for i, row in enumerate(load_suite(suite)) if skill is None or row["skill"] == skill]
+    if not places:
+        raise ValueError(f"the suite {suite!r} has no question of the skill {skill!r}")
+    return places
+
+
+def _by_arm(record: dict) -> dict[str, list[dict]]:
+    arms = {}
+    for run in record["runs"]:
+        arms.setdefault(run["arm"], []).append(run)
+    return arms
