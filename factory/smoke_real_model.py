@@ -1,8 +1,8 @@
 """Whether a real model still goes all the way through: `python -m factory.smoke_real_model`, two minutes on two cores.
 
-SmolLM2-135M-Instruct (`make real-model`) is loaded by its name without a network, answers, is trained for five steps each with
-SFT, DPO and GRPO, saved, loaded again, and must then answer the same. It checks that nothing breaks, not that it learns:
-that takes more steps, and is recorded (`make record-real`).
+SmolLM2-135M-Instruct (`make real-model`) is loaded by its name without a network, answers, is trained for five steps each
+with SFT, DPO and GRPO, saved, loaded again, and must then answer the same. It checks that nothing breaks, not that it
+learns: that takes more steps, and is recorded (`make record-real`).
 """
 
 from __future__ import annotations

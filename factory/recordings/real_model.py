@@ -234,7 +234,7 @@ def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> 
     done = {(run["arm"], run["seed"]) for run in kept["runs"]}
     for seed in seeds:
         for arm in arms:
-            only_once = arm in ("random", "constant", "reference course") and seed != seeds[0]
+            only_once = arm in ("random", "constant", "contrast only", "reference course") and seed != seeds[0]
             if (arm, seed) not in done and not only_once:
                 run = RUNS[method](seed, arm)
                 answered = measure(run.pop("model"), run.pop("tokenizer"), SUITES[method])
