@@ -32,6 +32,7 @@ from factory import ROOT
 from factory.lessons import NOTEBOOKS, find_lessons
 from factory.record import lesson_modules
 from factory.recordings.shared import RECORDED, write
+from helper.real_runs import load_real_runs, real_runs_table
 
 RECORD = RECORDED / "lessons.json"
 PICTURE = ROOT / "docs" / "results.png"
@@ -41,6 +42,8 @@ LOOKS = {  # of the picture's bars: before and after
 }
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 SIZES, SPEED = RECORDED / "real_sizes.json", RECORDED / "reference_speed.json"
+REAL = {"02": ("SFT, calls of tools", "tool_calls"), "03": ("DPO, a new name", "identity"), "04": ("GRPO, rules", "rules")}
+REAL_MARKS = ("<!-- real runs: written by `python -m factory.results` -->", "<!-- end of real runs -->")
 SIZE_MARKS = ("<!-- real sizes: written by `python -m factory.results` -->", "<!-- end of real sizes -->")
 
 
@@ -149,6 +152,22 @@ def real_sizes(sizes: dict, speed: dict) -> str:
     return "\n".join([*lines, "", words])
 
 
+def real_runs(records: dict[str, dict]) -> str:
+    """A markdown table of the recorded runs on a real model: a row an arm, the task and what else it could do."""
+    lines = ["| Lesson | Arm | Seeds | Task (n) | before | after | Everyday questions (n) | before | after | Seconds |"]
+    lines.append("|---" * 10 + "|")
+    for lesson, record in records.items():
+        task, suite = REAL[lesson]
+        other = real_runs_table(record, "everyday").set_index("arm")
+        for row in real_runs_table(record, suite).to_dict("records"):
+            kept, cells = other.loc[row["arm"]], []
+            for name, found in ((suite, row), ("everyday", kept)):
+                ends = f" ({found['lowest']:.0%} to {found['highest']:.0%})" if row["seeds"] > 1 else ""
+                cells.append(f"{name} ({found['n']}) | {found['before']:.0%} | {found['after']:.0%}{ends}".replace("_", " "))
+            lines.append(f"| {lesson}: {task} | {row['arm']} | {row['seeds']} | {' | '.join(cells)} | {row['seconds']} |")
+    return "\n".join(lines)
+
+
 def shown(boards: list[dict]) -> dict[tuple[str, str], str]:
     """(lesson, metric) -> the words of its row in the picture, for what is recorded."""
     modules, found = lesson_modules(), {}
@@ -204,6 +223,7 @@ def main() -> int:
     text = put_into(readme.read_text(encoding="utf-8"), table(boards))
     speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
     text = put_into(text, real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed), SIZE_MARKS)
+    text = put_into(text, real_runs({lesson: load_real_runs(lesson) for lesson in REAL}), REAL_MARKS)
     readme.write_text(text, encoding="utf-8")
     picture(boards)
     return 0

@@ -37,8 +37,9 @@ SFT, DPO, GRPO = (
 )
 NEW_NAME = DPO["names"][1]
 ROOM = {"rules": 32, "unseen_rules": 32, "everyday": 48, "tool_calls": 64, "identity": 48}  # tokens an answer may have
+OTHER_SKILLS = ("define", "fact", "relation", "compare", "list", "calculate")  # whose questions it answers in its own words
 ARMS = {  # of each method: what is done otherwise than in the lesson
-    "sft": {"as in the lesson": {}},
+    "sft": {"as in the lesson": {}, "with its own answers": {"replay": 240}},
     "dpo": {
         "as in the lesson": {},
         "SFT term only": {"loss_weights": [0.0, DPO["loss_weights"][1]]},
@@ -97,14 +98,28 @@ def tool_forms(model, tokenizer) -> dict[str, dict]:
 def sft_run(seed: int, arm: str) -> dict:
     """Lesson 02: calls of tools, learned from rows."""
     model, tokenizer = start()
-    rows = Dataset.from_list(stages.prompts_and_completions(load_course_dataset(SFT["dataset"]).to_list()))
+    changes = dict(ARMS["sft"][arm])
+    rows = load_course_dataset(SFT["dataset"]).to_list() + own_answers(model, tokenizer, seed, changes.pop("replay", 0))
+    rows = Dataset.from_list(stages.prompts_and_completions(rows))
     settings = {
         "learning_rate": SFT["learning_rate"], "num_train_epochs": SFT["epochs"], "max_length": SFT["max_length"],
         "per_device_train_batch_size": SFT["batch"], "gradient_accumulation_steps": SFT["accumulation"],
-        "warmup_steps": SFT["warmup_steps"], "lr_scheduler_type": "cosine", "logging_steps": 5, **ARMS["sft"][arm],
+        "warmup_steps": SFT["warmup_steps"], "lr_scheduler_type": "cosine", "logging_steps": 5, **changes,
     }  # fmt: skip
     args = SFTConfig(**stages.quiet_settings(fresh("real_sft"), seed) | settings)
     return trained(SFTTrainer, model, tokenizer, args, rows, seed)
+
+
+def own_answers(model, tokenizer, seed: int, count: int) -> list[dict]:
+    """Rows with `messages` to keep what it can do: its own answers to `count` other questions, those that came to an end."""
+    rows = load_course_dataset("sprout-sft").shuffle(seed=seed).filter(lambda row: row["skill"] in OTHER_SKILLS)
+    questions = [row["messages"][0]["content"] for row in rows][:count]
+    answers = generate_responses(model, tokenizer, questions, max_new_tokens=100)
+    return [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in zip(questions, answers)
+        if answer.endswith((".", "!", "?"))
+    ]
 
 
 def dpo_rows(model, tokenizer, seed: int, limit: int | None) -> Dataset:
