@@ -49,7 +49,7 @@ def short_reward(completions: list, **kwargs) -> list[float]:
 def main() -> None:
     """Load, answer, train, save, load, answer; raises where one of them fails."""
     began = time.perf_counter()
-    model, tokenizer = load_model_and_tokenizer(REAL_MODEL)
+    model, tokenizer = load_model_and_tokenizer("./models/HuggingFaceTB/SmolLM2-135M-Instruct")  # as in the reference course
     first = generate_responses(model, tokenizer, QUESTIONS, max_new_tokens=24)
     assert "Paris" in first[0], f"it says {first[0]!r}"
     with tempfile.TemporaryDirectory() as scratch:
