@@ -363,8 +363,9 @@ def weighted(completions, weight, **kwargs):
 @pytest.mark.parametrize(
     ("value", "paid"),
     [
-        (np.float32(0.5), "0.5"), (True, "1"), (np.bool_(False), "0"), (torch.tensor(1.0), "no usable reward"),
-        (np.array(1.0), "no usable reward"), (10**400, "no usable reward"), ([1.0], "no usable reward"), (1j, "no usable"),
+        (np.float32(0.5), "0.5"), (True, "1"), (np.bool_(False), "0"), (torch.tensor(0.25), "pays 0.25: "),
+        (np.array(0.25), "pays 0.25: "), (torch.ones(1), "no usable reward"),
+        (10**400, "no usable reward"), ([1.0], "no usable reward"), (1j, "no usable"),
         ("1", "no usable reward"), (math.inf, "no usable reward"), (None, "no usable reward"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny_trainers import tiny_trainer
@@ -57,12 +58,12 @@ def no_return(completions, **kwargs):
     [0.0 for _ in completions]
 
 
-def tensor(completions, **kwargs):
-    return torch.zeros(len(completions))
+def column(completions, **kwargs):
+    return torch.zeros(len(completions), 1)
 
 
-def array_of_bools(completions, **kwargs):
-    return np.array([True, False])
+def one_for_all(completions, **kwargs):
+    return np.float64(1.0)
 
 
 def one_number(completions, **kwargs):
@@ -74,7 +75,7 @@ def texts(completions, **kwargs):
 
 
 def list_of_tensors(completions, **kwargs):
-    return [torch.tensor(1.0) for _ in completions]
+    return [torch.ones(1) for _ in completions]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,8 @@ def list_of_tensors(completions, **kwargs):
         (wrong_name, 'wrong_name: its first parameter must be named "completions"'),
         (unknown_column, 'unknown_column asks for "answer".* columns: completion, ground_truth'),
         (no_return, "no_return returned None: does it end with `return`"),
-        (tensor, r"tensor returned a Tensor of shape \(3,\): return a list of floats"),
-        (array_of_bools, r"array_of_bools returned a ndarray of shape \(2,\)"),
+        (column, r"column returned a Tensor of shape \(3, 1\): return a list of floats"),
+        (one_for_all, r"one_for_all returned a float64 of shape \(\)"),
         (one_number, "one_number returned a float: return a list"),
         (texts, r"texts gave '1.0' for sample 0 \('So .*72.*a float is wanted, not a str"),
         (list_of_tensors, "list_of_tensors gave tensor.* for sample 0 .* not a Tensor"),
@@ -386,15 +387,44 @@ def test_lists_of_numbers_are_taken(values):
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0, 1, 0.5], dtype=np.float32), np.array([0, 1, 2]), np.array([False, True, False]),
+        np.array([0, 1, 0.5], dtype=object), torch.tensor([0.0, 1.0, 0.5]), torch.tensor([0, 1, 2]),
+        torch.tensor([0.0, 1.0, 0.5], dtype=torch.bfloat16), torch.tensor([0.0, 1.0, 0.5], requires_grad=True),
+        pd.Series([0.0, 1.0, 0.5]), [torch.tensor(0.0), torch.tensor(1), 0.5], [np.array(0.0), np.array(True), 0.5],
+        [torch.tensor(0.0, requires_grad=True), np.float32(1), np.int8(0)],
+    ],
+)  # fmt: skip
+def test_what_is_a_list_of_numbers_in_other_clothes_is_taken(values):
+    plain = [float(value.detach() if isinstance(value, torch.Tensor) else value) for value in values]
+    table = check_reward(lambda completions, **kwargs: values[: len(completions)], SAMPLES)
+    assert table["reward"].tolist() == plain
+    paid = guard_reward(lambda completions, **kwargs: values)(completions=as_messages("a", "b", "c"))
+    assert type(paid) is list and paid == plain and not any(isinstance(value, torch.Tensor | np.ndarray) for value in paid)
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_arrays_are_looked_at_as_lists_are(array):
+    with pytest.raises(ValueError, match=r"<lambda> returned 2 rewards for 3 completions"):
+        guard_reward(lambda completions, **kwargs: array([1.0, 0.0]))(completions=as_messages("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"<lambda>, step 5 gave nan for completion 1 \('b'\)"):
+        state = SimpleNamespace(global_step=4)
+        guard_reward(lambda completions, **kwargs: array([1.0, math.nan]), state=state)(completions=as_messages("a", "b"))
+
+
+@pytest.mark.parametrize(
     ("result", "words"),
     [
-        (torch.zeros(3), r"a Tensor of shape \(3,\): return a list of floats, one a sample. .tolist\(\) makes one"),
-        (np.zeros(3), r"a ndarray of shape \(3,\): .*\.tolist\(\)"),
+        (torch.zeros(3, 1), r"a Tensor of shape \(3, 1\): return a list of floats, one a sample\.$"),
+        (np.zeros((1, 3)), r"a ndarray of shape \(1, 3\): return a list"),
+        (np.array(["1.0"] * 3), "gave '1.0' for sample 0 .* a float is wanted, not a str"),
+        (np.array([object()] * 3), "a float is wanted, not a object"),
+        (torch.ones(3, dtype=torch.complex64), "a float is wanted, not a complex"),
         (torch.tensor(1.0), r"a Tensor of shape \(\): return a list of floats, one a sample\.$"),
         (np.array(1.0), r"a ndarray of shape \(\): return a list"),
         (np.float64(1.0), r"a float64 of shape \(\): return a list"),
-        ([torch.tensor(1.0)] * 3, r"a float is wanted, not a Tensor. float\(reward\) makes one of it"),
-        ([np.array(1.0)] * 3, r"a float is wanted, not a ndarray. float\(reward\)"),
+        ([np.array("1.0")] * 3, "gave '1.0' for sample 0 .* a float is wanted, not a str"),
         ([torch.ones(1)] * 3, "a float is wanted, not a Tensor.$"),
         ([[1.0]] * 3, "a float is wanted, not a list"),
         ([1j] * 3, "a float is wanted, not a complex"),
@@ -405,5 +435,5 @@ def test_lists_of_numbers_are_taken(values):
 def test_results_of_other_kinds_say_what_to_do(result, words):
     with pytest.raises(TypeError, match=words):
         check_reward(lambda completions, **kwargs: result, SAMPLES)
-    with pytest.raises(TypeError, match=words.replace("a sample", "a completion")):
+    with pytest.raises(TypeError, match=words.replace("sample", "completion")):
         guard_reward(lambda completions, **kwargs: result)(completions=as_messages("a", "b", "c"))

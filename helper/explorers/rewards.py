@@ -10,7 +10,7 @@ from helper.explorers.explorer import LONGEST_TEXT, Explorer, check_text, look
 from helper.figures.page import View, fact_list, page, text_table
 from helper.rewards import hackable_reward
 from helper.trainers.identity import name_of
-from helper.trainers.reward_checks import is_number
+from helper.trainers.reward_checks import as_numbers, is_number
 from helper.validation import shorten
 
 
@@ -44,7 +44,7 @@ def rewards_view(functions: dict[str, Callable], completion: str, expected: str)
 def _pay(function: Callable, completion: str, expected: str) -> tuple[str, str]:
     """The reward as text, and what is wrong with it (mostly nothing)."""
     try:
-        paid = function([[{"role": "assistant", "content": completion}]], ground_truth=[expected])
+        paid = as_numbers(function([[{"role": "assistant", "content": completion}]], ground_truth=[expected]))
     except Exception as error:  # a student's own function may raise anything; the page says it
         return "error", f"{type(error).__name__}: {error}"
     if not isinstance(paid, list | tuple) or len(paid) != 1:

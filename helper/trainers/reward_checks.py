@@ -44,6 +44,7 @@ def check_reward(
     _check_signature(reward_func, (*PASSED, *columns))
     with _kept_random_numbers():
         rewards, again = _call_twice(reward_func, columns, as_messages)
+    rewards, again = as_numbers(rewards), as_numbers(again)
     _raise_if_faulty(name, rewards, texts, allow_none, place="sample")
     if len(set(rewards)) == 1:
         raise ValueError(
@@ -59,13 +60,13 @@ def check_reward(
     return pd.DataFrame({**columns, "reward": rewards})
 
 
-def guard_reward(reward_func, allow_none: bool = False):
+def guard_reward(reward_func, allow_none: bool = False, state=None):
     """The same reward function, stopping the run at its first nan, inf, None or wrong length.
 
     The trainer would go on: nan and None count as "no opinion", and an inf gives its whole group a gradient of zero. It
     stops as well when the function changes what it is given (completions, prompts, columns), or seeds the random numbers
     from which the training draws. Raises ValueError, or TypeError for what is no list of numbers, with the step and the
-    completion.
+    completion. `state`: tells the step where the training passes no `trainer_state`, as the course's own loops.
     """
     _check_signature(reward_func)
     name, left = name_of(reward_func), {}
@@ -76,9 +77,9 @@ def guard_reward(reward_func, allow_none: bool = False):
         inputs = {"completions": completions, **{key: kwargs[key] for key in kwargs if key not in TOOLS}}
         before, watched = _copies(inputs)
         drawn = random_states()
-        rewards = reward_func(completions=completions, **kwargs)
-        state = kwargs.get("trainer_state")
-        where = name if state is None else f"{name}, step {state.global_step + 1}"
+        rewards = as_numbers(reward_func(completions=completions, **kwargs))
+        now = kwargs.get("trainer_state") or state
+        where = name if now is None else f"{name}, step {now.global_step + 1}"
         _raise_if_changed(where, inputs, before, watched)
         left.update(_raise_if_seeded(where, drawn, left))
         _raise_if_faulty(where, rewards, texts, allow_none)
@@ -258,19 +259,33 @@ def _raise_if_faulty(where: str, rewards, texts: list[str], allow_none: bool, pl
         raise TypeError(f"{where} returned None: does it end with `return`?")
     if not isinstance(rewards, list | tuple):
         shape = f" of shape {tuple(rewards.shape)}" if hasattr(rewards, "shape") else ""
-        hint = " .tolist() makes one of it." if len(getattr(rewards, "shape", ())) == 1 else ""
-        raise TypeError(f"{where} returned a {type(rewards).__name__}{shape}: return a list of floats, one a {place}.{hint}")
+        raise TypeError(f"{where} returned a {type(rewards).__name__}{shape}: return a list of floats, one a {place}.")
     if len(rewards) != len(texts):
         raise ValueError(f"{where} returned {len(rewards)} rewards for {len(texts)} {place}s: return one for each.")
     for number, (reward, text) in enumerate(zip(rewards, texts, strict=True)):
         what = f"{where} gave {_repr(reward)} for {place} {number} ({quoted(text)})"
         if reward is None and not allow_none:
-            raise ValueError(f"{what}: is there a way through it without `return`? If None is meant: allow_none=True.")
+            hint = "is there a way through it without `return`? If None is meant, in the library's trainer: allow_none=True."
+            raise ValueError(f"{what}: {hint}")
         if reward is not None and not isinstance(reward, numbers.Real | np.bool_):
-            hint = " float(reward) makes one of it." if getattr(reward, "shape", None) == () else ""
-            raise TypeError(f"{what}: a float is wanted, not a {type(reward).__name__}.{hint}")
+            raise TypeError(f"{what}: a float is wanted, not a {type(reward).__name__}.")
         if reward is not None and not _is_finite(reward):
             raise ValueError(f"{what}: a reward must be a finite number. Divided by zero, or took a logarithm of it?")
+
+
+def as_numbers(rewards):
+    """Rewards as a list of numbers, where that is what they are: an array of shape (n,), a list of 0-dimensional tensors."""
+    if len(getattr(rewards, "shape", ())) == 1 and hasattr(rewards, "tolist"):
+        rewards = rewards.tolist()
+    if not isinstance(rewards, list | tuple):
+        return rewards
+    return [reward.item() if _is_0_dimensional(reward) else reward for reward in rewards]
+
+
+def _is_0_dimensional(reward) -> bool:
+    """Whether it is an array or a tensor of one number; NumPy's own numbers are numbers already."""
+    is_array = getattr(reward, "shape", None) == () and hasattr(reward, "item")
+    return is_array and not isinstance(reward, numbers.Real | np.bool_)
 
 
 def _is_finite(reward) -> bool:
@@ -281,7 +296,7 @@ def _is_finite(reward) -> bool:
 
 
 def is_number(reward) -> bool:
-    """Whether it is a finite number that the trainer can hold; NumPy's numbers are, arrays and tensors are not."""
+    """Whether it is a finite number that the trainer can hold; NumPy's numbers are, arrays and tensors are not yet."""
     return isinstance(reward, numbers.Real | np.bool_) and _is_finite(reward)
 
 
