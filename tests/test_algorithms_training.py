@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny import make_model as make_plain_model
@@ -27,6 +28,7 @@ from helper.algorithms import Run, ValueModel, grpo_loss, mix_in, sample_batch, 
 from helper.generation import stop_token_ids
 from helper.machine.device import set_seed
 from helper.trainers.interrupts import LOCK, TrainingStopped
+from helper.trainers.reward_checks import guard_reward
 
 FILES = ("batches", "policy_gradient", "train_grpo", "train_ppo", "train_sft", "train_reward_model")
 original = SimpleNamespace(**vars(algorithms))  # what is done by hand uses these: no mistake is planted there
@@ -320,15 +322,85 @@ def test_a_model_left_within_its_first_step_is_refused(tokenizer, tmp_path, monk
 
 
 @pytest.mark.parametrize("run", [grpo, ppo])
-def test_a_reward_of_nan_stops_the_run_before_it_reaches_the_weights(run, tokenizer, tmp_path):
-    def nan_reward(completions, **kwargs):
-        return [math.nan] * len(completions)
-
+def test_a_gradient_of_nan_stops_the_run_before_it_reaches_the_weights(run, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULES["train_ppo"], "sample_batch", nan_batch)
     model = make_model(tokenizer)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(FloatingPointError, match="Training stopped in step 1: the (gradient|loss) is nan."):
-        run(tokenizer, tmp_path, nan_reward, model)
+        run(tokenizer, tmp_path, model=model, **({"sample": nan_batch} if run is grpo else {}))
     assert all(torch.equal(values, before[key]) for key, values in model.state_dict().items())
+
+
+def nan_batch(*arguments):
+    batch = sample_batch(*arguments)
+    return replace(batch, rewards=batch.rewards * math.nan)
+
+
+NO_REWARDS = {
+    "a number too few": (lambda n: [1.0] * (n - 1), ValueError, "my_reward, step 2 returned 5 rewards for 6 completions"),
+    "one nan": (lambda n: [1.0, math.nan] * (n // 2), ValueError, "my_reward, step 2 gave nan for completion 1 "),
+    "an array of nan": (lambda n: np.full(n, math.nan), ValueError, "my_reward, step 2 gave nan for completion 0 "),
+    "inf": (lambda n: [-math.inf] * n, ValueError, "my_reward, step 2 gave -inf for completion 0 "),
+    "one None": (lambda n: [1.0, None] * (n // 2), ValueError, "my_reward, step 2 gave None for completion 1 "),
+    "no return": (lambda n: None, TypeError, "my_reward, step 2 returned None: does it end with `return`"),
+    "texts": (lambda n: ["1.0"] * n, TypeError, "my_reward, step 2 gave '1.0' for completion 0 .* not a str"),
+    "one number": (lambda n: 1.0, TypeError, "my_reward, step 2 returned a float: return a list of floats"),
+    "a column": (lambda n: torch.ones(n, 1), TypeError, r"my_reward, step 2 returned a Tensor of shape \(6, 1\)"),
+    "a generator": (lambda n: (1.0 for _ in range(n)), TypeError, "my_reward, step 2 returned a generator"),
+}
+
+
+def library(tokenizer, folder, reward, model):
+    """The library's trainer with a guarded reward, on as many completions a step."""
+    trainer = tiny_trainer("grpo", save_tiny_model(folder / "model"), folder, steps=2, save_strategy="no",
+        per_device_train_batch_size=6, num_generations=2, gradient_accumulation_steps=1)  # fmt: skip
+    trainer.reward_funcs = [guard_reward(reward)]
+    trainer.train()
+
+
+@pytest.mark.parametrize("kind", NO_REWARDS)
+@pytest.mark.parametrize("run", [partial(grpo, group_size=2, steps=2), partial(ppo, steps=2), library])
+def test_what_is_no_reward_is_the_same_error_in_every_training(run, kind, tokenizer, tmp_path):
+    paid, error, words = NO_REWARDS[kind]
+    calls = []
+
+    def my_reward(completions, **kwargs):
+        calls.append(1)
+        return length_reward(completions, **kwargs) if len(calls) == 1 else paid(len(completions))
+
+    with pytest.raises(error, match=words):
+        run(tokenizer, tmp_path, my_reward, make_model(tokenizer))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor, lambda paid: [torch.tensor(one) for one in paid]])
+@pytest.mark.parametrize("run", [grpo, ppo])
+def test_rewards_in_an_array_train_as_a_list_of_them(run, array, tokenizer, tmp_path):
+    def as_array(completions, **kwargs):
+        return array(length_reward(completions, **kwargs))
+
+    as_array.__name__ = length_reward.__name__
+    assert outcome(*run(tokenizer, tmp_path / "a", as_array, steps=2)) == outcome(*run(tokenizer, tmp_path / "b", steps=2))
+
+
+@pytest.mark.parametrize("run", [grpo, ppo])
+def test_a_reward_function_that_cannot_be_called_is_refused_at_once(run, tokenizer, tmp_path):
+    with pytest.raises(TypeError, match="my_reward: add \\*\\*kwargs"):
+        run(tokenizer, tmp_path, my_reward)
+
+
+def my_reward(completions):
+    return [1.0] * len(completions)
+
+
+@pytest.mark.parametrize("seed", [random.seed, np.random.seed])
+def test_a_reward_that_seeds_the_random_numbers_stops_the_run(seed, tokenizer, tmp_path):
+    def seeds(completions, **kwargs):
+        seed(5)
+        return length_reward(completions)
+
+    with pytest.raises(ValueError, match="seeds, step 2: it seeds the random numbers of (random|numpy)"):
+        grpo(tokenizer, tmp_path, seeds)
 
 
 def test_a_run_leaves_the_lock_and_the_handler_as_they_were(tmp_path):
@@ -817,10 +889,12 @@ def test_too_few_rows_for_a_step_are_said_so(run, tokenizer, tmp_path):
         RUNS[run](tokenizer, tmp_path, **wanted)
 
 
-@pytest.mark.parametrize("paid", [[1.0, None], [1.0]])
-def test_a_reward_that_is_missing_is_said_so(paid):
-    def my_reward(completions, **kwargs):
+@pytest.mark.parametrize(
+    ("paid", "words"), [([1.0, None], r"odd gave None for completion 1 \('b'\)"), ([1.0], "odd returned 1 rewards for 2")]
+)
+def test_a_reward_that_is_missing_is_said_so(paid, words):
+    def odd(completions, **kwargs):
         return paid
 
-    with pytest.raises(ValueError, match=rf"my_reward gave {len(paid)} rewards for 2 texts, or None"):
-        original.reward_texts([{"prompt": []}] * 2, ["a", "b"], [my_reward])
+    with pytest.raises(ValueError, match=words):
+        original.reward_texts([{"prompt": []}] * 2, ["a", "b"], [odd])

@@ -22,7 +22,7 @@ from helper.algorithms.responses import (
 from helper.algorithms.runs import autocast
 from helper.generation import generate_tokens, stop_token_ids
 from helper.machine.sizes import PAD_TO
-from helper.trainers.identity import name_of
+from helper.trainers.reward_checks import guard_reward
 
 
 @dataclass
@@ -99,14 +99,14 @@ def _numbers(rewards: torch.Tensor, mask: torch.Tensor, cut_off: float, group_si
 
 
 def reward_texts(rows: list[dict], texts: list[str], reward_funcs: list[Callable], weights=None) -> torch.Tensor:
-    """The weighted sum of what the reward functions pay for each text, (B,)."""
+    """The weighted sum of what the reward functions pay for each text, (B,); what is no reward is an error, not summed up.
+
+    Raises ValueError or TypeError, as `guard_reward` does around a reward function of the library's trainer.
+    """
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     prompts = columns.pop("prompt")
-    paid = [function(prompts=prompts, completions=completions, **columns) for function in reward_funcs]
-    for function, rewards in zip(reward_funcs, paid):
-        if len(rewards) != len(texts) or None in rewards:
-            raise ValueError(f"{name_of(function)} gave {len(rewards)} rewards for {len(texts)} texts, or None among them.")
+    paid = [guard_reward(function)(prompts=prompts, completions=completions, **columns) for function in reward_funcs]
     weights = weights or [1.0] * len(paid)
     if len(weights) != len(paid):
         raise ValueError(f"{len(weights)} reward_weights for {len(paid)} reward functions: give one for each.")

@@ -23,6 +23,7 @@ from helper.trainers.alarms import TrainingAlarms
 from helper.trainers.identity import differences, digest, first_weights, function_identity, plain
 from helper.trainers.interrupts import Interrupts, TrainingStopped, run_lock
 from helper.trainers.live import LiveLog
+from helper.trainers.reward_checks import guard_reward
 
 FILE = "run.pt"
 ABOVE_0 = (
@@ -47,7 +48,7 @@ class Run:
     def __init__(self, folder: str | Path, parts: dict, steps: int, settings: dict, save_every: int = 20, charts=True):
         self.path, self.parts, self.steps, self.save_every = Path(folder) / FILE, parts, steps, save_every
         self.settings = plain({**settings, "steps": steps})
-        self.state = TrainerState(max_steps=steps, log_history=[])
+        self.state, self._guards = TrainerState(max_steps=steps, log_history=[]), []
         self.live, self.alarms, self._interrupts = LiveLog(charts=charts), TrainingAlarms(), Interrupts()
         self._args = SimpleNamespace(
             max_completion_length=settings.get("max_new_tokens"), beta=settings.get("beta", 0), fp16=False
@@ -83,6 +84,14 @@ class Run:
     def log(self, **numbers: float) -> None:
         """Log numbers of the current step; `loss` among them."""
         self.state.log_history.append({"step": self.state.global_step + 1, **plain(numbers)})
+
+    def guarded(self, reward_funcs: list[Callable]) -> list[Callable]:
+        """The same reward functions; what is no reward stops the run, with the function's name and the step.
+
+        They are made once a run, as each remembers how the random numbers stood.
+        """
+        self._guards = self._guards or [guard_reward(function, state=self.state) for function in reward_funcs]
+        return self._guards
 
     def _tell(self, event: str, **kwargs) -> None:
         for callback in (self.live, self.alarms):

@@ -42,7 +42,7 @@ def train_grpo(
         for step in run:
             # Sample G responses to each prompt, and reward them. The model as it is now is π_old.
             drawn = draw(rows, prompts_per_step, seed, step)
-            batch = sample(model, tokenizer, drawn, reward_funcs, group_size, max_new_tokens, temperature)
+            batch = sample(model, tokenizer, drawn, run.guarded(reward_funcs), group_size, max_new_tokens, temperature)
             # Advantages: each reward against its own group.
             batch.advantages = advantage(batch.rewards, group_size)
             # Log-probabilities under π_old, if π_θ will move away from it, and under the reference.

@@ -44,7 +44,7 @@ def train_ppo(
         for step in run:
             # Sample a response to each prompt, and score it. The model as it is now is π_old.
             drawn = draw(rows, responses_per_step, seed, step)
-            batch = sample_batch(model, tokenizer, drawn, reward_funcs, 1, max_new_tokens, temperature)
+            batch = sample_batch(model, tokenizer, drawn, run.guarded(reward_funcs), 1, max_new_tokens, temperature)
             # Log-probabilities under π_old and the reference, and the critic's values.
             batch.old_logps = log_probabilities(model, batch, *forward)
             batch.ref_logps = log_probabilities(reference, batch, *forward) if beta else batch.old_logps
