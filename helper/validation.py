@@ -275,6 +275,9 @@ def _row_faults(row, columns: Sequence[str], optional: Sequence[str], faults_of)
     if not isinstance(row, dict):
         return [("row", f"the row is {_type_of(row)}, not a dict")]
     misspelt = [("column", hint) for hint in _misspelt(list(row), columns, optional)]
+    absent = [name for name in columns if name not in row]
+    if absent:  # what stands in it cannot be wrong as well
+        return misspelt or [(f"no {name}", f'the row has no column "{name}", as other rows have') for name in absent]
     media = [name for name in MEDIA_COLUMNS if name not in columns and _is_given(row.get(name))]
     lost = [("media", f"the row has {name}, which a model of text cannot see: leave such rows out") for name in media]
     return misspelt + lost + faults_of(row)

@@ -206,6 +206,18 @@ def test_a_bad_row_is_named(convert, bad, words):
     assert f"  row 1: {words}" in error_of(convert, [good, {**good, **bad}, good])
 
 
+@pytest.mark.parametrize("convert", CONVERTERS)
+def test_a_column_that_a_row_lacks_is_no_none(convert):
+    good = CONVERTERS[convert]
+    for column in good:
+        row = {name: value for name, value in good.items() if name != column}
+        if column in ("input", "history", "system", "tools"):
+            assert convert([good, row])
+        else:
+            error = error_of(convert, [good, row, good])
+            assert f'  row 1: the row has no column "{column}"' in error and "None" not in error
+
+
 @pytest.mark.parametrize(("turn", "words"), TURN_FAULTS)
 def test_a_bad_turn_is_named(turn, words):
     row = {"conversations": [turn, *SHAREGPT["conversations"][1:]]}

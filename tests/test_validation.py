@@ -89,7 +89,9 @@ def test_preferences():
     for bad, words in (
         ({"chosen": chat("a", "b"), "rejected": chat("a", " b ")}, "same text"),
         ({"chosen": chat("a", "b"), "rejected": chat("x", "c")}, "different prompts"),
-        ({"chosen": chat("a", "b")}, "rejected: no list"),
+        ({"chosen": chat("a", "b")}, 'the row has no column "rejected"'),
+        ({"chosen": chat("a", "b"), "rejected": None}, "rejected: no list"),
+        ({"chosen": chat("a", "b"), "rejcted": chat("a", "c")}, '"rejcted": did you mean "rejected"?'),
         ({"chosen": "b", "rejected": "c"}, "chosen: no list"),
     ):
         with pytest.raises(ValueError, match=f"row 1: .*{words}"):
