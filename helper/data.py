@@ -8,6 +8,7 @@ import difflib
 import json
 import math
 import os
+from bisect import bisect_left
 from codecs import BOM_UTF8
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,11 +80,35 @@ def _from_rows(rows: list[dict], path: Path) -> Dataset:
     try:
         return Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
     except (ArrowException, OverflowError, UnicodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path}: its rows do not fit into one table ({reason}). A column has to be of one type in all rows: look "
-            "for the odd one with read_jsonl and the validate function of the format, which names rows."
-        ) from None
+        odd = _odd_value(rows, columns)
+        raise ValueError(f"{path}: its rows do not fit into one table ({str(error).splitlines()[0]}). {odd}") from None
+
+
+def _odd_value(rows: list[dict], columns: Iterable[str]) -> str:
+    """The first column that is no column of a table, and its first value that does not go with those before it, in words."""
+    for column in columns:
+        values = [row.get(column) for row in rows]
+        if _fits(values):
+            continue
+        number = bisect_left(range(len(values)), True, key=lambda last: not _fits(values[: last + 1]))
+        words = f'In the column "{column:.40}" row {number} (counted from 0) holds {_shown(values[number])}'
+        before = next(((place, value) for place, value in enumerate(values[:number]) if value is not None), None)
+        words += f", and row {before[0]} {_shown(before[1])}" if before else ""
+        return words + ". A column has to be of one type in all rows: mend that row, or leave it out."
+    return "A column has to be of one type in all rows: read_jsonl gives them as they are."
+
+
+def _fits(values: list) -> bool:
+    try:
+        Dataset.from_dict({"column": values})
+    except (ArrowException, OverflowError, UnicodeError):
+        return False
+    return True
+
+
+def _shown(value) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:60] + '...'} ({type(value).__name__})"
 
 
 def shipped_datasets() -> list[str]:

@@ -195,9 +195,32 @@ def test_a_column_that_the_first_row_lacks_is_kept(tmp_path):
 def test_rows_that_fit_into_no_table_are_one_clear_error(tmp_path, other):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n' + f'{{"a": {other}}}\n')
-    with pytest.raises(ValueError, match="one type in all rows.*read_jsonl") as caught:
+    words = r'In the column "a" row 1 \(counted from 0\) holds .*one type in all rows'
+    with pytest.raises(ValueError, match=words) as caught:
         load_course_dataset(str(path))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value) and caught.value.__suppress_context__
+
+
+CALL, SAID = [{"role": "user", "content": "q"}], [{"role": "user", "content": 5}]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["1"] * 700 + [2] + ["3", 4] * 150, "row 700 (counted from 0) holds 2 (int), and row 0 '1' (str)"),
+        ([None, None, 1, 2, "x", True], "row 4 (counted from 0) holds 'x' (str), and row 2 1 (int)"),
+        ([1, 2, True], "row 2 (counted from 0) holds True (bool), and row 0 1 (int)"),
+        ([CALL, CALL, SAID, CALL], "row 2 (counted from 0) holds [{'role': 'user', 'content': 5}] (list), and row 0 [{"),
+        ([CALL, {"role": "user"}], "row 1 (counted from 0) holds {'role': 'user'} (dict), and row 0 ["),
+        (["a", ["b" * 99]], f"row 1 (counted from 0) holds ['{'b' * 58}... (list), and row 0 'a' (str)"),
+        ([2**70, 1], "row 0 (counted from 0) holds 1180591620717411303424 (int). A column"),
+    ],
+)
+def test_the_first_odd_row_of_a_column_is_named(tmp_path, values, words):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"good": 1, "n": value}) + "\n" for value in values))
+    with pytest.raises(ValueError, match=re.escape(f'In the column "n" {words}')):
+        load_course_dataset(path)
 
 
 def test_rows_are_shown_escaped(monkeypatch):
