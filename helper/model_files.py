@@ -5,13 +5,16 @@ Left out on purpose: repair, and what the model can do.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import huggingface_hub
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 
-INDEX = "model.safetensors.index.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+LONGEST_HEADER = 100_000_000  # bytes; of safetensors
+PICKLES = ("*model*.bin", "*model*.pt", "*model*.pth", "consolidated*.pth", "*.ckpt")  # of weights, as others name them
 
 
 class ModelFault(ValueError):
@@ -19,19 +22,101 @@ class ModelFault(ValueError):
 
 
 def check_folder(folder: Path) -> None:
-    """Raise for a folder that is no model, with what it is: an adapter, a training's checkpoints, other models, nothing."""
+    """Raise for a folder that is no model, with what it is: an adapter, a training's checkpoints, other models, nothing.
+
+    ModelFault too for a config.json and weights that are there and cannot be read.
+    """
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
         raise ModelFault(_is_adapter(str(folder), adapter))
     if (folder / "config.json").is_file():
+        _check_config(folder / "config.json")
+        _check_weights(folder)
         return
     inside = [path.parent for name in ("config.json", "adapter_config.json") for path in folder.glob(f"*/{name}")]
     inside.sort(key=lambda path: (path.name.startswith("checkpoint-"), len(path.name), path.name))
     if not inside:
-        raise FileNotFoundError(f"{folder} is a folder, but holds no model: there is no config.json in it.")
+        is_empty = "" if any(folder.iterdir()) else "n empty"
+        raise FileNotFoundError(
+            f"{folder} is a{is_empty} folder, but holds no model: there is no config.json in it. Name a folder that "
+            'model.save_pretrained(folder) has written, or a model of the course: "sprout-base".'
+        )
     kind = "a training's checkpoints" if inside[-1].name.startswith("checkpoint-") else "folders with models"
     names = ", ".join(path.name for path in inside[-3:])
     raise FileNotFoundError(f"{folder} holds no model itself, but {kind} ({names}): name one of them, {inside[-1]}.")
+
+
+def _check_config(path: Path) -> None:
+    """Refuse a config.json from which the library could not tell what model it is."""
+    config = _json_object(path)
+    if not config:
+        raise ModelFault(
+            f"{path} is no JSON object with a model's settings: it is cut off, or another file under this name. Copy or "
+            "download it again, or write it anew: model.save_pretrained(folder)."
+        )
+    _check_names_no_weights(str(path.parent), config)
+    if "model_type" not in config and "auto_map" not in config:
+        raise ModelFault(
+            f'{path} has no "model_type", which says what kind of model it is. Take the config.json that belongs to the '
+            "weights, or write it anew: model.save_pretrained(folder)."
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse weights that are pickles only, a shard that is not there, and files of weights that are cut off or none."""
+    index = folder / INDEX
+    named = [WEIGHTS]
+    if not (folder / WEIGHTS).is_file() and index.is_file():
+        shards = _json_object(index).get("weight_map")
+        shards = shards.values() if isinstance(shards, dict) else []
+        named = sorted({shard for shard in shards if _is_beside(shard)})  # `check_files` refuses the others
+    for file in (folder / name for name in named):
+        if not file.is_file():
+            raise _without_weights(folder, file.name)
+        wrong = _wrong_with(file)
+        if wrong:
+            raise ModelFault(f"{file}, a file of the model's weights, is {wrong}. Copy or download it again.")
+
+
+def _without_weights(folder: Path, missing: str) -> Exception:
+    """The error for a folder in which a file of weights is missing: its other shards, pickles, or nothing else is there."""
+    pickles = sorted({path.name for kind in PICKLES for path in folder.glob(kind)})
+    if missing != WEIGHTS:
+        return ModelFault(f"{folder} lacks {missing}, a part of the weights that {INDEX} names. Copy or download it too.")
+    if not pickles:
+        return FileNotFoundError(
+            f"{folder} has a config.json and no weights: {WEIGHTS} is not there. Copy the whole folder, or save the model "
+            "into it: model.save_pretrained(folder)."
+        )
+    return ModelFault(
+        f"{folder} holds its weights as pickles only ({', '.join(pickles[:3])}), which are not read: loading one can run a "
+        f"program. Where you trust it, write {WEIGHTS} beside it: model = AutoModelForCausalLM.from_pretrained(folder); "
+        "model.save_pretrained(folder)."
+    )
+
+
+def _wrong_with(file: Path) -> str:
+    """What is wrong with a file of safetensors, in words, from its first bytes and its size; "" where nothing is."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        start = opened.read(8)
+        length = int.from_bytes(start, "little")
+        header = opened.read(length) if 8 + length <= size and length <= LONGEST_HEADER else b""
+    if not size:
+        return "empty"
+    if start == b"version ":
+        return "only a pointer of Git LFS (run `git lfs pull`)"
+    if not header.startswith(b"{"):
+        return "cut off, or holds something else"
+    return "cut off" if size < 8 + length + _last_byte(header) else ""
+
+
+def _last_byte(header: bytes) -> int:
+    """Where the last tensor ends behind the header."""
+    with suppress(ValueError, RecursionError, KeyError, TypeError, IndexError):  # what is no header, the library says
+        tensors = json.loads(header)
+        return max(int(tensor["data_offsets"][1]) for name, tensor in tensors.items() if name != "__metadata__")
+    return 0
 
 
 def check_files(source: str, revision: str | None, offline: bool) -> None:
@@ -44,18 +129,28 @@ def check_files(source: str, revision: str | None, offline: bool) -> None:
     if adapter:
         raise ModelFault(_is_adapter(source, adapter))
     config = _file(source, "config.json", revision, offline)
-    if config and "transformers_weights" in _json_object(config):
-        raise ModelFault(f'{source}: its config.json names another file of weights ("transformers_weights"). Take that out.')
+    if config:
+        _check_names_no_weights(source, _json_object(config))
     index = _file(source, INDEX, revision, offline)
     shards = _json_object(index).get("weight_map") if index else {}
     if not isinstance(shards, dict):
         raise ModelFault(f'{source}: {INDEX} holds no "weight_map" of names and files. Copy or download it again.')
     for shard in shards.values():
-        if not isinstance(shard, str) or not shard.endswith(".safetensors") or any(mark in shard for mark in "/\\:\0"):
+        if not _is_beside(shard):
             raise ModelFault(
                 f"{source}: {INDEX} names {shard!r:.80}, and weights are read only from .safetensors files beside it. "
                 "Another file may be a pickle, which can run a program: do not load this model."
             )
+
+
+def _is_beside(shard) -> bool:
+    """Whether an index names a file of safetensors in its own folder."""
+    return isinstance(shard, str) and shard.endswith(".safetensors") and not any(mark in shard for mark in "/\\:\0")
+
+
+def _check_names_no_weights(source: str, config: dict) -> None:
+    if "transformers_weights" in config:
+        raise ModelFault(f'{source}: its config.json names another file of weights ("transformers_weights"). Take that out.')
 
 
 def check_loaded(name: str, model, tokenizer, loading: dict) -> None:

@@ -47,9 +47,9 @@ def load_model_and_tokenizer(model_name: str | os.PathLike, use_gpu: bool = Fals
 
     `model_name`: "sprout-base" and its like, a folder, or a Hub name; `revision`: a Hub branch, tag or
     commit. Weights are float32 on a CPU, bfloat16 on a GPU that has it. The model is in eval mode.
-    Raises within seconds, with what to do: ValueError (a misspelt name, or files that make no model: nan, other shapes, a
-    tokenizer too large, an adapter, pickles), FileNotFoundError (nothing there), TypeError (no name), ConnectionError (a Hub
-    name and no network), RuntimeError (no GPU).
+    Raises within seconds, with what to do: ValueError (a misspelt name, or files that make no model: cut off, nan, other
+    shapes, a tokenizer too large, an adapter, pickles), FileNotFoundError (nothing there), TypeError (no name),
+    ConnectionError (a Hub name and no network), RuntimeError (no GPU).
     """
     device = choose_device(use_gpu)
     source, offline = resolve_model_name(model_name, revision)
@@ -66,7 +66,8 @@ def load_model_and_tokenizer(model_name: str | os.PathLike, use_gpu: bool = Fals
     except ModelFault:
         raise
     except Exception as error:  # the libraries raise a dozen kinds for a file that is missing, cut off or not what it says
-        raise FileNotFoundError(_cannot_load(str(model_name), source, error)) from None
+        kind = ModelFault if _is_damaged(error) else FileNotFoundError
+        raise kind(_cannot_load(str(model_name), source, error)) from None
     check_loaded(str(model_name), model, tokenizer, loading)
     words = prepare_tokenizer(tokenizer) + unused_weights(loading) + _instead_of_the_hub(model_name, source)
     prepare_model(model, tokenizer)
@@ -163,9 +164,13 @@ def _hub_name(model_name: str) -> str:
 def _cannot_load(model_name: str, source: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     where = "the folder" if Path(source).is_dir() else "the Hub: is the name right, the model public and in safetensors?"
-    damaged = type(error).__name__ == "SafetensorError"
-    hint = " A file of weights is cut off, or only a pointer of Git LFS: copy or download it again." if damaged else ""
+    hint = " A file of weights is cut off, or only a pointer of Git LFS: copy or download it again."
+    hint = hint if _is_damaged(error) else ""
     return f"{model_name} could not be loaded from {where} ({source}).{hint} The library says: {reason[:300]}"
+
+
+def _is_damaged(error: Exception) -> bool:
+    return type(error).__name__ == "SafetensorError"
 
 
 def prepare_tokenizer(tokenizer) -> str:

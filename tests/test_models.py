@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import make_model, make_tokenizer
+from transformers import AutoModelForCausalLM
 
 from helper import models
 from helper.machine.folders import project_folder
@@ -100,10 +101,26 @@ def test_a_folder_without_a_model_and_one_with_pickles(tmp_path, tiny_folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="config.json"):
         load_model_and_tokenizer(str(tmp_path / "empty"))
-    torch.save({}, tiny_folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"is an empty folder, but holds no model.*model\.save_pretrained\(folder\)"):
+        load_model_and_tokenizer(str(tmp_path / "empty"))
     (tiny_folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="could not be loaded"):
+    torch.save({}, tiny_folder / "training_args.bin")
+    with pytest.raises(FileNotFoundError, match=r"no weights: model.safetensors is not there.*model\.save_pretrained"):
         load_model_and_tokenizer(str(tiny_folder))
+    torch.save({}, tiny_folder / "pytorch_model.bin")
+    words = r"weights as pickles only \(pytorch_model.bin\), which are not read.*model\.save_pretrained\(folder\)"
+    with pytest.raises(ModelFault, match=words):
+        load_model_and_tokenizer(str(tiny_folder))
+
+
+def test_the_way_out_of_pickles_works(tiny_folder):
+    weights = load_file(tiny_folder / "model.safetensors")
+    (tiny_folder / "model.safetensors").unlink()
+    torch.save(weights, tiny_folder / "pytorch_model.bin")
+    with pytest.raises(ModelFault, match="pickles only"):
+        load_model_and_tokenizer(tiny_folder)
+    AutoModelForCausalLM.from_pretrained(tiny_folder).save_pretrained(tiny_folder)
+    assert load_model_and_tokenizer(tiny_folder)[0].num_parameters() > 0
 
 
 def test_an_earlier_download_loads_without_network(no_network, monkeypatch, tmp_path):
@@ -170,10 +187,10 @@ def config_of_another_kind(folder):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (cut_weights, "cut off, or only a pointer of Git LFS"),
+        (cut_weights, "a file of the model's weights, is cut off"),
         (more_layers, "lack .* of the model's weights"),
         (no_tokenizer, "no tokenizer with it|could not be loaded"),
-        (config_of_another_kind, "could not be loaded from the folder"),
+        (config_of_another_kind, "is no JSON object with a model's settings"),
     ],
 )
 def test_a_damaged_model_gives_one_clear_error(spoil, words, tiny_folder):
@@ -252,6 +269,32 @@ def index_naming(shard):
     return spoil
 
 
+def shards_without_one(folder):
+    index_naming("shard.safetensors")(folder)
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["model.norm.weight"] = "shard-2.safetensors"
+    path.write_text(json.dumps(index))
+
+
+def shard_cut_off(folder):
+    index_naming("shard.safetensors")(folder)
+    content = (folder / "shard.safetensors").read_bytes()
+    (folder / "shard.safetensors").write_bytes(content[:-1])
+
+
+def weights_of(content):
+    def spoil(folder):
+        path = folder / "model.safetensors"
+        path.write_bytes(content(path.read_bytes()) if callable(content) else content)
+
+    return spoil
+
+
+def config_of(content):
+    return lambda folder: (folder / "config.json").write_bytes(content)
+
+
 def index_of(text):
     def spoil(folder):
         (folder / "model.safetensors").unlink()
@@ -285,7 +328,23 @@ def adapter(with_config):
     return spoil
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 7874880\n"
 UNFIT = {
+    "weights cut off in the header": (weights_of(lambda content: content[:100]), "weights, is cut off, or holds something"),
+    "weights cut off in the middle": (weights_of(lambda content: content[: len(content) // 2]), "weights, is cut off. Copy"),
+    "weights without the last byte": (weights_of(lambda content: content[:-1]), "model.safetensors, a .* is cut off. Copy"),
+    "empty weights": (weights_of(b""), "model.safetensors, a file of the model's weights, is empty. Copy or download"),
+    "weights of four bytes": (weights_of(b"\x08\0\0\0"), "is cut off, or holds something else"),
+    "a pointer of Git LFS": (weights_of(POINTER), r"is only a pointer of Git LFS \(run `git lfs pull`\)"),
+    "a web page as weights": (weights_of(b"<!DOCTYPE html><html></html>" * 9), "is cut off, or holds something else"),
+    "a header that is no JSON": (weights_of((9).to_bytes(8, "little") + b'{"a": [1,' * 9), "A file of weights is cut off"),
+    "a shard that is not there": (shards_without_one, "lacks shard-2.safetensors, a part of the weights that .*index.json"),
+    "a shard cut off": (shard_cut_off, "shard.safetensors, a file of the model's weights, is cut off"),
+    "a config cut off": (config_of(b'{"model_type": "qwen3",'), "config.json is no JSON object .* model.save_pretrained"),
+    "an empty config": (config_of(b""), "config.json is no JSON object"),
+    "a config that is a pointer": (config_of(POINTER), "config.json is no JSON object"),
+    "a config in UTF-16": (config_of('{"model_type": "qwen3"}'.encode("utf-16")), "config.json is no JSON object"),
+    "a config without a kind": (config_of(b'{"hidden_size": 32}'), 'config.json has no "model_type".*model.save_pretrained'),
     "nan": (put("model.norm.weight", float("nan")), "model.norm.weight holds nan or inf: the model is damaged"),
     "inf": (put("model.layers.1.mlp.up_proj.weight", float("inf")), "up_proj.weight holds nan or inf"),
     "-inf in bf16": (put("model.embed_tokens.weight", -float("inf"), torch.bfloat16), "holds nan or inf"),
