@@ -3,7 +3,9 @@
 Left out on purpose: an example database on disk, random seeds, and algebra beyond polynomials in x.
 """
 
+import re
 import tempfile
+from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from test_answers import extract_gold_or_none, needs_math_verify
 
 from helper.answers import answers_match, as_number, expressions, extract_answer, extract_boxed, normalise
+from helper.answers.numbers import MAX_EXPONENT
 
 configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # its character tables; the examples are not kept
 EXAMPLES = {
@@ -87,6 +90,17 @@ def bare_decimal(draw, value):
     return "." + (f"{int(value * 10**6) % 10**6:06}".rstrip("0") or "0")
 
 
+def scientific(draw, value):
+    """Mantissa and power of ten, in any of the forms."""
+    power = draw(st.integers(-8, 8))
+    scaled = value / Fraction(10) ** power
+    mantissa = f"{Decimal(scaled.numerator) / Decimal(scaled.denominator):f}"
+    if draw(st.booleans()):
+        return mantissa + draw(one_of(("e{}", "E{}", "e{:+}", "E{:+03}"))).format(power)
+    form = draw(one_of((r"{} \times 10^{{{}}}", r"{}\cdot10^{{{}}}", "{} × 10^{}", "{}*10^{}", "{} x 10^{{ {} }}")))
+    return form.format(mantissa, power)
+
+
 def decimal(draw, value):
     return integer_text(draw, value) + bare_decimal(draw, value) + draw(one_of(("", "0", "00", "000")))
 
@@ -101,7 +115,7 @@ def unsigned_text(draw, value):
     if value.denominator == 1:
         ways += (whole_number,)
     if 10**6 % value.denominator == 0:
-        ways += (decimal, bare_decimal) if value < 1 else (decimal,)
+        ways += (decimal, bare_decimal, scientific) if value < 1 else (decimal, scientific)
     return draw(one_of(ways))(draw, value)
 
 
@@ -169,6 +183,32 @@ def test_one_number_in_two_styles_is_equal(case):
 @settings(max_examples=2700, **EXAMPLES)
 def test_two_numbers_are_never_equal(texts):
     assert not answers_match(*texts)
+
+
+# A reading of scientific notation by other means: Python's own decimals, where a text is one.
+SCIENTIFIC = re.compile(r"\s*([-+]?\s*(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+))[eE]([-+]?[0-9]{1,3})\.?\s*")
+NEAR_SCIENTIFIC = [*"0123456789.-+eE^x {}×", "1", "10", "10", "**", r"\times ", r"\cdot"]
+
+
+@given(st.lists(st.sampled_from(NEAR_SCIENTIFIC), min_size=1, max_size=9).map("".join))
+@settings(max_examples=2700, **EXAMPLES)
+def test_what_looks_like_scientific_notation_is_read_only_where_it_is(text):
+    value, scientific = as_number(text), SCIENTIFIC.fullmatch(text)
+    if scientific:
+        mantissa, power = scientific.group(1).replace(" ", ""), int(scientific.group(2))
+        assert value == (Fraction(mantissa) * Fraction(10) ** power if abs(power) <= MAX_EXPONENT else None)
+    elif "e" in text.casefold():
+        assert value is None
+    elif value is not None and not re.search(r"10\s*(?:\^|\*\*)", text):  # a plain number, as ever
+        assert not set(text.strip(" *.")) & set("^x*×\\")
+
+
+@given(st.integers(-(10**12), 10**12), st.sampled_from(["1e{}", "10^{{{}}}", "-2.5E{}", r"3 \times 10^{{{}}}"]))
+@settings(max_examples=300, **EXAMPLES)
+def test_a_power_of_ten_takes_no_memory(power, form):
+    value = as_number(form.format(power))
+    assert (value is None) == (abs(power) > MAX_EXPONENT)
+    assert value is None or max(abs(value.numerator), value.denominator) < 10 ** (MAX_EXPONENT + 2)
 
 
 @st.composite

@@ -25,6 +25,7 @@ _SUM_OF_NUMBERS = re.compile(
     r"(?<![\^0-9._/a-zA-Z])[0-9]+\s*(?:[-+]\s*[0-9]+(?!\s*[0-9^._a-zA-Z\\(])"
     r"|(?:\*|\\cdot|\\times)\s*[0-9]+(?!\s*[0-9^]))"
 )
+_SCIENTIFIC = re.compile(r"[0-9.][eE][-+]?[0-9]")  # algebra would take the "e" for Euler's number
 _HUGE_POWER = re.compile(r"\^[\s{(+-]*(?:[0-9]{4}|[0-9]+\s*\^)")
 _ROOT_OR_POWER = re.compile(
     r"-?\s*(?:\\?sqrt\s*(?:\[[0-9]+\])?\s*[{(]?[0-9.]+[)}]?|[0-9.]+\s*(?:\^|\*\*)\s*(?:-?[0-9]+|\{-?[0-9]+\}))"
@@ -67,7 +68,7 @@ def as_latex(text: str) -> str | None:
     text = _DECIMAL.sub(_as_fraction, text).replace("**", "^")
     if not _ALLOWED.fullmatch(text) or not re.search(r"[a-zA-Z^]", text):
         return None
-    if _SUM_OF_NUMBERS.search(text) or _HUGE_POWER.search(text):
+    if _SUM_OF_NUMBERS.search(text) or _HUGE_POWER.search(text) or _SCIENTIFIC.search(text):
         return None
     return _BARE_NAME.sub(r"\\\g<0> ", text)
 

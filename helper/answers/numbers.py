@@ -1,9 +1,9 @@
 r"""Stage 2, numbers: the exact value of a cleaned answer, and its unit.
 
 No floats, no `eval`: a number is a fraction of two integers. It must be computed: "6 * 12" is no number, since a reward
-must not pay for a sum that was only written down. Written-out fractions pass ("144/2").
-Left out on purpose: number words, scientific notation ("1e999999999" would take the machine's memory), commas as decimal
-signs ("0,5"), "1 \pm 2".
+must not pay for a sum that was only written down. Written-out fractions pass ("144/2"), and so do powers of ten in
+scientific notation ("1.5e-3", "3.2 \times 10^4", "10^4"), up to MAX_EXPONENT: "1e999999999" would take the machine's memory.
+Left out on purpose: number words ("5 million"), other powers, commas as decimal signs ("0,5"), "1 \pm 2".
 """
 
 import re
@@ -17,16 +17,21 @@ from helper.answers.units import CODE, CURRENCY, Unit, read_unit, with_currency
 from helper.answers.writing import THIN, clean
 
 MAX_ANSWER = 200  # characters; a longer "answer" is no answer, and is compared as text only
+MAX_EXPONENT = 300  # of ten, and of a tenth; what is larger or smaller is no number here
 
 _GROUPS = rf"(?:(?:,[0-9]{{3}})++|(?:{THIN}[0-9]{{3}})++)"  # 1,000,000
 _INDIAN = r"[1-9][0-9]?(?:,[0-9]{2}(?![0-9]))++,[0-9]{3}"  # 10,00,000
 _UNSIGNED = rf"(?:(?:{_INDIAN}|[1-9][0-9]{{0,2}}{_GROUPS}|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
+_POWER = r"\s*+(?:\^|\*\*)\s*+(?:[-+]?[0-9]{1,3}(?![0-9])|\{\s*+[-+]?\s*+[0-9]{1,3}\s*+\})"  # the one of 10^{-3}
+_TIMES = r"(?:\s*+(?:\\times|\\cdot|\*)\s*+|\s++[xX]\s++)"
 _QUANTITY = re.compile(
     rf"""(?P<number>
         (?P<sign>[-+]?)\s*+(?P<currency>{CURRENCY}|Rs\.?(?=[\s0-9])|(?i:{CODE})(?=[\s0-9])|)\s*+(?P<inner_sign>[-+]?)\s*+
         (?: (?: (?P<whole>[0-9]++)(?:\s++(?=[0-9])|\s*+(?=\\)) )?
             (?: (?P<top>{_UNSIGNED})\s*+/\s*+(?P<bottom>-?{_UNSIGNED})
               | \\frac\{{\s*+(?P<latex_top>[-+]?\s*+{_UNSIGNED})\s*+\}}\{{\s*+(?P<latex_bottom>[-+]?\s*+{_UNSIGNED})\s*+\}} )
+          | (?P<mantissa>[0-9]++(?:\.[0-9]++)?|\.[0-9]++)(?P<power>[eE][-+]?[0-9]{{1,3}}(?![0-9])|{_TIMES}10{_POWER})
+          | (?P<of_ten>10{_POWER})
           | (?P<plain>{_UNSIGNED}) ) )
         (?P<unit>.*)""",
     re.VERBOSE | re.DOTALL,
@@ -65,6 +70,8 @@ def _is_part(value: Fraction, unit: Unit) -> bool:
 def _value(match: re.Match) -> Fraction | None:
     if match["plain"]:
         return _fraction(match["plain"])
+    if match["power"] or match["of_ten"]:
+        return _scientific(match["mantissa"] or "1", match["power"] or match["of_ten"])
     top, bottom = _fraction(match["top"] or match["latex_top"]), _fraction(match["bottom"] or match["latex_bottom"])
     if not bottom:
         return None
@@ -74,16 +81,22 @@ def _value(match: re.Match) -> Fraction | None:
     return Fraction(match["whole"]) + top / bottom if proper else None
 
 
+def _scientific(mantissa: str, power: str) -> Fraction | None:
+    r"""The value of a mantissa and what stands behind it, "e-3" or "\times 10^{-3}"; None beyond MAX_EXPONENT."""
+    exponent = int(re.search(r"[-+]?[0-9]+$", re.sub(r"[\s{}]", "", power)).group())
+    return _fraction(mantissa) * Fraction(10) ** exponent if abs(exponent) <= MAX_EXPONENT else None
+
+
 def _fraction(text: str) -> Fraction:
     whole, _, decimals = re.sub(r"[,\s]", "", text).partition(".")
     return Fraction(int(whole + decimals), 10 ** len(decimals))
 
 
 def as_number(text: str) -> Fraction | None:
-    r"""The exact value of "-1,234.5", "3/4", "\frac{3}{4}" or "1 1/2", with or without a unit; None for anything else.
+    r"""The exact value of "-1,234.5", "3/4", "\frac{3}{4}", "1 1/2" or "1.5e3", with or without a unit; None for others.
 
-    >>> as_number("2 3/4 cups"), as_number("5 million")
-    (Fraction(11, 4), None)
+    >>> as_number("2 3/4 cups"), as_number("1.5e-3"), as_number("5 million")
+    (Fraction(11, 4), Fraction(3, 2000), None)
     """
     found = (quantity(text) or quantity(clean(text))) if len(text) <= MAX_ANSWER else None
     return found.value if found else None

@@ -21,7 +21,6 @@ _OF = re.compile(r"^(.*?)\s+of\s+(?:(?:the|an?|these|those)\s+)?(?=[^\W\d_]{3})"
 _IN_BRACKETS = re.compile(r"\s*\(([^()]*)\)")
 _NEEDLESS = re.compile(
     r"\s+(?:in (?:total|all)|altogether|total|of (?:them|these|those))$|\bUS (?=dollar)|(?<=percent)age points?$"
-    r"|(?<=\b[apAP])\.(?=\s?[mM]\b)"
 )
 _BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _BEHIND = {"squared": 2, "cubed": 3}

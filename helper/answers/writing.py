@@ -72,6 +72,7 @@ _SPECIAL = re.compile(r"!=|<=|>=|\\not\s*=")
 _SPECIALS = {"!=": r"\ne ", "<=": r"\le ", ">=": r"\ge "}
 _MARKDOWN = re.compile(r"(?<![\w)}\]*_])(\*\*\*|\*\*|\*|___|__|_)(?=[^\s*_])([^*_]+)(?<=[^\s*_])\1(?![\w(*])")
 _SPACES = re.compile(r"(?<=[0-9}])[ \t]{0,9}~[ \t]*+(?=[a-zA-Z])|[ \t\r\n\f\v]++|(?<=[0-9}])~")
+_HALF_DAY = re.compile(r"(?<=[0-9}])( ?)(?:([apAP])\. ?([mM])\b\.?|([AP])(M)\b)")  # "3:30 p.m.", "3:30 PM"
 _NO_THOUSANDS = re.compile(rf"(?<![0-9]){THIN}|{THIN}(?![0-9]{{3}}(?![0-9]))")
 _MICRO = re.compile(r"(?<=[0-9 ])\\mu\s*(?=[mgsLlAVWFN]\b)")
 _INDEX = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
@@ -96,7 +97,7 @@ def clean(answer: str) -> str:
         text = _SPECIAL.sub(lambda match: _SPECIALS.get(match.group(), r"\ne "), text)
     if THIN in text:
         text = _NO_THOUSANDS.sub(" ", text)
-    text = _SPACES.sub(" ", text)
+    text = _HALF_DAY.sub(lambda match: "".join(filter(None, match.groups())).lower(), _SPACES.sub(" ", text))
     text = _plain_text(text) if "_" in text or "*" in text or "^" in text else text
     text = text.lstrip(" *`\"'").rstrip(" *`\"'.").strip()
     while inside := _OUTER.fullmatch(text):
