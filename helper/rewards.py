@@ -96,7 +96,8 @@ def boxed_format_reward(completions: list, **kwargs) -> list[float]:
     [1.0, 0.0, 0.0, 0.0]
     """
     texts = _texts(completions)
-    return [float(text.count(r"\boxed") == 1 and bool(extract_boxed(text))) for text in texts]
+    boxes = [len(re.findall(r"\\boxed\s*\{", text)) for text in texts]  # "\boxed 5" has no braces
+    return [float(n == text.count(r"\boxed") == 1 and bool(extract_boxed(text))) for n, text in zip(boxes, texts)]
 
 
 def graded_reward(completions: list, ground_truth: list[str], **kwargs) -> list[float]:

@@ -135,6 +135,10 @@ EQUAL = {
         ("9 AM to 5 PM", "9 a.m. to 5 p.m."), ("3:30\u202fPM", "3:30 p.m."), ("3:30 p. m.", "3:30pm"),
         (r"3:30\text{ p.m.}", "3:30 PM"), ("10:15 P.M. EST", "10:15 pm EST"),
     ],
+    "boxes": [
+        (r"\boxed 5", "5"), (r"So $x = \boxed 5$.", "5"), (r"\boxed\frac12", "0.5"), (r"\fbox{5}", "5"),
+        (r"\boxed{\fbox{5}}", "5"), (r"\fbox{\boxed{5}}", "5"), (r"$\boxed (1, 2)$", "(1,2)"), (r"\boxed 1,234", "1234"),
+    ],
 }  # fmt: skip
 DIFFERENT = {
     "an abbreviation of a multiplier is no unit": [
@@ -197,6 +201,9 @@ DIFFERENT = {
     "times of day": [
         ("3:30 PM", "3:30 a.m."), ("3 p.m.", "3 AM"), ("3:30 p.m.", "3:30"), ("3:30 p.m.", "3:40 p.m."),
         ("15:30", "3:30 p.m."),
+    ],
+    "boxes": [
+        (r"\boxed 5", "6"), (r"\fbox{5}", "6"), (r"\boxed{6}, not \fbox{5}", "5"), (r"\boxed 5 \boxed 6", "5"),
     ],
 }  # fmt: skip
 EXTRACTED = [
@@ -296,6 +303,7 @@ def test_every_example_in_the_table_of_lesson_04_is_tested():
 
 
 MISSING = [None, float("nan"), np.nan, float("inf"), Decimal("NaN"), "", " ", "None", "nan", "NULL"]
+EMPTY = ["", " ", "\n", " " * 300, "\u200b", "$$", ".", "**", r"\boxed{}", r"So $x = \boxed{ }$.", r"\fbox{}", "**`.`**"]
 
 
 @pytest.mark.parametrize("value", MISSING)
@@ -308,8 +316,22 @@ def test_a_missing_answer_is_an_error(value):
             answers_match("nan", value)
 
 
+@pytest.mark.parametrize("value", EMPTY)
+def test_of_an_expected_answer_something_must_be_left(value):
+    """Nothing could ever be right for it, not even itself."""
+    for predicted in (value, "5", "", None):
+        with pytest.raises(ValueError, match="the expected answer is missing"):
+            answers_match(predicted, value)
+    with pytest.raises(ValueError, match="the expected answer is missing"):
+        expected_answer(value)
+    assert not answers_match(value, "5")
+
+
 def test_of_a_whole_solution_the_marked_answer_is_expected():
     for solution in (
+        r"So $x=\boxed 72$.",
+        r"So \fbox{72}.",
+        r"So $\fbox{\boxed{72}}$.",
         "6 * 12 = 72\n#### 72",
         r"We get $\boxed{72}$.",
         "So the answer is 72.",

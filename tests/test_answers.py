@@ -46,7 +46,32 @@ needs_math_verify = pytest.mark.skipif(
         (r"\boxed{}", ""),
         (r"\boxed{12", None),
         ("boxed{12}", None),
-        (r"\boxed 12", None),
+        (r"\boxed 12", "12"),
+        (r"So $x = \boxed 5$.", "5"),
+        (r"\boxed5 and \boxed6", "6"),
+        (r"\boxed{3}, so \boxed 4", "3"),
+        (r"\boxed{4", None),
+        (r"\boxed {4", None),
+        (r"$\boxed \frac{1}{2}$", r"\frac{1}{2}"),
+        (r"$\boxed\frac12$", r"\frac12"),
+        (r"$\boxed (1, 2)$, a point", "(1, 2)"),
+        (r"$$\boxed -3x + 1$$", "-3x + 1"),
+        (r"\(\boxed 5\)", "5"),
+        (r"\boxed 1,234 coins", "1,234"),
+        (r"\boxed 5, 6", "5"),
+        (r"\boxed 5\text{ red apples} in all", r"5\text{ red apples}"),
+        (r"It costs $5, so \boxed 7 dollars. That is $7.", "7"),
+        (r"\boxed \$5", r"\$5"),
+        (r"\boxed 5<|im_end|>", "5"),
+        (r"**\boxed 5**.", "5"),
+        (r"I answer in \boxed form.", None),
+        (r"\boxed 5, in \boxed form", "5"),
+        (r"\boxed .", None),
+        (r"So \fbox{3} it is", "3"),
+        (r"\fbox{\frac{1}{2}} or \fbox{3}", "3"),
+        (r"\boxed{3}, not \fbox{4}", "3"),
+        (r"\fbox{3}, or \boxed{4", None),
+        (r"\fbox{3", None),
         ("", None),
     ],
 )
@@ -108,7 +133,7 @@ def test_equal_answers(predicted, expected):
 @pytest.mark.parametrize(
     ("predicted", "expected"),
     [
-        ("72", "71"), (None, "5"), ("", "5"), (" ", "5"), ("$", "5"), (".", "."), ("1,00", "100"),
+        ("72", "71"), (None, "5"), ("", "5"), (" ", "5"), ("$", "5"), (".", "5"), ("1,00", "100"),
         ("1,0000", "10000"),
         ("1/3", "0.33"), ("1/0", "0"), ("0/0", "0"), ("1/2/3", "1/6"), ("5 x", "5"), ("5 or 6", "5"),
         ("--5", "5"),
@@ -285,13 +310,22 @@ LONG = [
     "the answer is ", "The answer is 5. ", "answer to ", "answer" + " " * 30, "answer is **", "<answer>", "</answer>",
     "<answer></answer>", "1", "1,", "1,000,", "1/", ",", ".", "-", "$", "^", "9^", "(", "\n", " ", " \u2009", "½",
     "_", "*", "\t", "\u00a0", "a", "a_", "%", "|", "~", "1 ", " (", ", ", "{~", "_*", "is ", "answer", "**Answer**\n",
-    "1e", "1e5", "10^", r"1\times", "10^{", "p.m. ",
+    r"\boxed 5 ", r"$\boxed 5$", r"\boxed -$$ ", r"\boxed a", r"\fbox{", r"\fbox{1}", "1e", "1e5", "10^", r"1\times",
+    "10^{", "p.m. ",
 ]  # fmt: skip
 
 
 def extract_gold_or_none(text):
     try:
         return extract_gold(text)
+    except ValueError:
+        return None
+
+
+def match_or_none(predicted, expected):
+    """The verdict; None where nothing is left of the expected answer."""
+    try:
+        return answers_match(predicted, expected)
     except ValueError:
         return None
 
@@ -312,7 +346,7 @@ def test_a_megabyte_takes_a_fraction_of_a_second(piece, one_reading):
     texts += [piece * (190 // len(piece)) + end for end in ("", "x", "5", "}")]  # short enough for an answer
     functions = [
         extract_boxed, extract_answer, extract_gold_or_none, normalise, as_number,
-        lambda text: answers_match(text, "5"), lambda text: answers_match("1" * 150 + "/7", text),
+        lambda text: answers_match(text, "5"), lambda text: match_or_none("1" * 150 + "/7", text),
         lambda text: hackable_reward([text], ["5"]),
     ]  # fmt: skip
     for function in functions:

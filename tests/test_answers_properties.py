@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, assume, configuration, given, settings
 from hypothesis import strategies as st
-from test_answers import extract_gold_or_none, needs_math_verify
+from test_answers import extract_gold_or_none, match_or_none, needs_math_verify
 
 from helper.answers import answers_match, as_number, expressions, extract_answer, extract_boxed, normalise
 from helper.answers.numbers import MAX_EXPONENT
@@ -160,15 +160,15 @@ def test_no_text_crashes_a_function(no_algebra, text, other):
         assert found is None or isinstance(found, str)
     assert isinstance(normalise(text), str)
     assert as_number(text) is None or isinstance(as_number(text), Fraction)
-    assert answers_match(text, other) in (True, False)
+    assert match_or_none(text, other) in ((True, False) if normalise(other) else (None,))
 
 
 @given(any_text, any_text)
 @settings(max_examples=2000, **EXAMPLES)
 def test_equality_is_symmetric_and_reflexive(no_algebra, text, other):
+    assume(normalise(text) and normalise(other))
     assert answers_match(text, other) == answers_match(other, text)
-    assert answers_match(text, text) == (normalise(text) != "")
-    assert answers_match(text, f" {text}\n") == answers_match(text, text)
+    assert answers_match(text, text) and answers_match(text, f" {text}\n")
 
 
 @given(one_value_twice())

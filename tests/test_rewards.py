@@ -159,10 +159,22 @@ def test_content_in_parts_is_read():
 
 
 @pytest.mark.parametrize("reward", WITH_TRUTH)
-@pytest.mark.parametrize("truth", [None, float("nan"), "", "None", "nan", ["72"], "x " * 200])
+@pytest.mark.parametrize("truth", [None, float("nan"), "", "None", "nan", ["72"], "x " * 200, "$$", r"So \boxed{}."])
 def test_an_expected_answer_that_is_none_is_named(reward, truth):
     with pytest.raises((ValueError, TypeError), match=r"ground_truth\[1\]: "):
         reward([r"\boxed{72}", r"\boxed{None} <answer>None</answer>"], ["72", truth])
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "form"),
+    [
+        (r"So $\boxed 72$.", 1.0, 0.0), (r"So \fbox{72}.", 1.0, 0.0), (r"\boxed {72}", 1.0, 1.0),
+        (r"\boxed{7.2e1}", 1.0, 1.0),
+        (r"\boxed{72} in \boxed form", 1.0, 0.0), (r"\fbox{72} \boxed{7", 0.0, 0.0), (r"\fbox{7} \boxed{72}", 1.0, 1.0),
+    ],
+)  # fmt: skip
+def test_a_box_without_braces_may_be_right_and_has_not_the_form(text, right, form):
+    assert reward_func([text], ["72"]) == graded_reward([text], ["72"]) == [right] and boxed_format_reward([text]) == [form]
 
 
 @pytest.mark.parametrize("reward", WITH_TRUTH)

@@ -26,21 +26,23 @@ def answers_match(predicted: str | float | None, expected: str | float) -> bool:
     "1,000" is "1000"; "0.5", "1/2" and "\frac{1}{2}" are one number. A unit may be missing ("12 apples" is "12"),
     but not be another one ("5 m" is not "5 cm"); "50%" is "50", not "0.5". Sets are equal in any order; lists,
     tuples and intervals in their own. Of a whole solution, what stands in its last box or behind "####" is compared.
-    Raises ValueError where the expected answer is missing (None, nan): that must not be paid, nor pass for "wrong".
+    Raises ValueError where the expected answer is missing (None, nan, ""): that must not be paid, nor pass for "wrong".
 
     >>> answers_match("$1,000.00", "1000"), answers_match("1/3", "0.33"), answers_match("6 * 12", "72")
     (True, False, False)
     """
-    theirs = written(expected)
+    theirs = marked_answer(written(expected))
+    plain = theirs.strip() if len(theirs) > MAX_ANSWER else clean(theirs)
+    if not plain:
+        raise ValueError(f"the expected answer is missing: it is {expected!r:.80}")
     try:
-        ours = written(predicted)
+        ours = marked_answer(written(predicted))
     except ValueError:  # no answer was given
         return False
-    ours, theirs = marked_answer(ours), marked_answer(theirs)
     if max(len(ours), len(theirs)) > MAX_ANSWER:
         return ours.strip() == theirs.strip()
-    ours, theirs = clean(ours), clean(theirs)
-    return bool(ours and theirs) and _same(ours, theirs)
+    ours = clean(ours)
+    return bool(ours) and _same(ours, plain)
 
 
 def normalise(answer: str) -> str:

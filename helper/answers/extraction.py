@@ -1,8 +1,9 @@
 r"""Stage 1: where in a text the answer stands.
 
-In this order: \boxed{}, then "#### ", then <answer> tags, then "The answer is". The last of a kind counts. What a model
-only thought (<think>...</think>, or what follows a <think> that is never closed) is no answer. Every function takes time
-linear in its input; of a text longer than MAX_TEXT only the end is read.
+In this order: \boxed{} (or, where there is none, "\boxed 5" without braces, or \fbox{}), then "#### ", then <answer> tags,
+then "The answer is". The last of a kind counts. What a model only thought (<think>...</think>, or what follows a <think>
+that is never closed) is no answer. Every function takes time linear in its input; of a text longer than MAX_TEXT only the
+end is read.
 Left out on purpose: guessing ("the last number in the text"). An answer that is not marked is none.
 """
 
@@ -16,7 +17,7 @@ from helper.answers.writing import clean
 
 MAX_TEXT = 50_000  # characters; an answer stands at the end, so of a longer text the last so many are read
 MAX_CLAUSE = 500  # so much is read behind "The answer is"
-MAX_PHRASES = 20  # so many of the last "The answer is" are looked at
+MAX_PHRASES = 20  # so many of the last "The answer is", and of the last boxes without braces, are looked at
 
 # What is no answer.
 _THOUGHT = re.compile(
@@ -31,7 +32,13 @@ _MISSING = frozenset(["", "none", "null", "nan", "nat", "<na>"])
 
 # Where it stands.
 _BOX = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"\\boxed(?:\s+|(?=[0-9]))([^\s{}$\\,;]+)")
+_FRAME = re.compile(r"\\fbox\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(  # "\boxed 5", "\boxed5" and "\boxed\frac12", but no word of a sentence: "in \boxed form"
+    r"\\boxed(?:\s++|(?=[0-9\\]))(?=[^\s{}$\\,;]|\\[a-zA-Z$%])(?![^\W\d_]{2,}+(?![\w$^({]))"
+)
+_BARE_INSIDE = re.compile(r"(?:[^\s{}$\\,;<]|<(?!\|)|,(?=[0-9]{3}(?![0-9]))|\\[a-zA-Z$%,!]+|\{(?:[^{}]|\{[^{}]*\})*+\})++")
+_DOLLARS = re.compile(r"(?<!\\)\$\$?")
+_SENTENCE = re.compile(r"\n|[.!?]\s|[^\W\d_]{3,}\s+[^\W\d_]{2,}")
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _PHRASE = re.compile(
     r"\banswer(?: (?:to|for)(?: [\w()]++){1,4}?)?[\s*_]*+"
@@ -91,12 +98,23 @@ def _end_of(text: str) -> str:
 def extract_boxed(text: str) -> str | None:
     r"""The inside of the last complete \boxed{...}, nested braces kept; None without one.
 
-    >>> extract_boxed(r"Half: \boxed{\frac{1}{2}}.")
-    '\\frac{1}{2}'
+    Where there is none, as Hendrycks et al. 2021 (arXiv 2103.03874) read their data set MATH: what stands behind a \boxed
+    without braces, up to the end of its formula, and in a text without \boxed the inside of the last \fbox{...}.
+
+    >>> extract_boxed(r"Half: \boxed{\frac{1}{2}}."), extract_boxed(r"So $x = \boxed 5$.")
+    ('\\frac{1}{2}', '5')
     """
     text = _end_of(text)
+    boxed = _in_braces(text, _BOX)
+    if boxed is None:
+        boxed = _bare_box(text) if r"\boxed" in text else _in_braces(text, _FRAME)
+    return boxed
+
+
+def _in_braces(text: str, box: re.Pattern) -> str | None:
+    """The inside of the last complete box; `box` finds its beginning, and all braces."""
     open_braces, best = [], None  # a brace is the place where its inside starts, and whether it is a box
-    for match in _BOX.finditer(text):
+    for match in box.finditer(text):
         token = match.group()
         if token.endswith("{") and token != r"\{":
             open_braces.append((match.end(), token != "{"))
@@ -105,6 +123,19 @@ def extract_boxed(text: str) -> str | None:
             if boxed and (best is None or start > best[0]):
                 best = (start, match.start())
     return text[best[0] : best[1]].strip() if best else None
+
+
+def _bare_box(text: str) -> str | None:
+    r"""What stands behind the last "\boxed" without braces: the rest of its formula between "$", elsewhere one word."""
+    for box in list(_BARE_BOX.finditer(text))[: -MAX_PHRASES - 1 : -1]:
+        rest = text[box.end() : box.end() + MAX_ANSWER]
+        formula, *behind = _DOLLARS.split(rest, maxsplit=1)
+        inside = _BARE_INSIDE.match(rest)
+        if behind and not _SENTENCE.search(formula) and len(_DOLLARS.findall(text[: box.start()])) % 2:
+            return formula.strip().rstrip(".,;")
+        if inside and re.search(r"\w", inside.group()):
+            return inside.group().rstrip(".*")
+    return None
 
 
 def extract_answer(text: str) -> str | None:
@@ -118,15 +149,12 @@ def extract_answer(text: str) -> str | None:
     """
     text = _SPECIAL_TOKEN.sub("\n", _end_of(text))
     boxed = extract_boxed(text)
-    if boxed is not None:
-        return boxed
-    bare = _BARE_BOX.findall(text)
-    return bare[-1].rstrip(".") if bare else _after_hashes(text) or _in_tags(text) or _after_phrase(text)
+    return boxed if boxed is not None else _after_hashes(text) or _in_tags(text) or _after_phrase(text)
 
 
 def marked_answer(text: str) -> str:
-    r"""What a whole solution gives as its answer, in \boxed{} or behind "####"; a text without these as it is."""
-    if r"\boxed" in text:
+    r"""What a whole solution gives as its answer, in a box or behind "####"; a text without these as it is."""
+    if r"\boxed" in text or r"\fbox" in text:
         boxed = extract_boxed(text)
         return text if boxed is None else boxed
     return (_after_hashes(text[-MAX_TEXT:]) or text) if "####" in text else text
@@ -145,7 +173,10 @@ def expected_answer(value) -> str:
     if answer is None and len(text) > MAX_ANSWER:
         words = r"no answer is marked in it: give the answer alone, or mark it with \boxed{} or ####"
         raise ValueError(f"the expected answer has {len(text):,} characters, and {words}")
-    return text if answer is None else answer
+    answer = text if answer is None else answer
+    if len(answer) <= MAX_ANSWER and not clean(answer):
+        raise ValueError(f"the expected answer is missing: nothing is left of {text!r:.80}")
+    return answer
 
 
 def extract_gold(answer: str) -> str:

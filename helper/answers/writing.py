@@ -50,7 +50,7 @@ _COMMA = re.compile(r"\s*\{\s*,\s*\}\s*")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}")
 _SWITCH = re.compile(r"\{\s*\\(?:bf|it|rm|sf|tt|em|sl|sc|bfseries|itshape|rmfamily|large|Large)(?![a-zA-Z])\s*([^{}]*)\}")
 _WRAPPER = re.compile(  # one level of braces inside
-    r"\\(?:(?:text|math)(?:normal|bf|it|rm|sf|tt|sc|sl|up|md)|text|[mh]box|boldsymbol|bm|pmb|operatorname\*?|underline|emph"
+    r"\\(?:(?:text|math)(?:normal|bf|it|rm|sf|tt|sc|sl|up|md)|text|[fmh]box|boldsymbol|bm|pmb|operatorname\*?|underline|emph"
     r"|ensuremath|num|si|unit)\s*(?:\{((?:[^{}]++|\{[^{}]*+\})*+)\}|\s([0-9a-zA-Z])(?![0-9a-zA-Z]))"
 )
 _UNIT_OF_TWO = re.compile(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
