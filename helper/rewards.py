@@ -28,10 +28,14 @@ from helper.symbolic import saying_what_ran_out
 def completion_text(completion: str | list[dict]) -> str:
     """The text of a completion in either of the trainer's forms: of messages, the last one that a tool did not write.
 
-    "" where it has no content (a call of a tool), and the texts of content that is a list of parts.
+    "" where it has no content (a call of a tool), and the texts of content that is a list of parts. TypeError for what is
+    neither a text nor a list of messages.
     """
     if isinstance(completion, str):
         return completion
+    if not isinstance(completion, list | tuple) or not all(isinstance(message, dict) for message in completion):
+        held = "list of other things" if isinstance(completion, list | tuple) else type(completion).__name__
+        raise TypeError(f"a completion is a text or a list of messages, and not a {held}")
     said = [message for message in completion if message.get("role", "assistant") == "assistant"]
     content = said[-1].get("content") if said else None
     if isinstance(content, list):
@@ -51,8 +55,14 @@ def said_text(completion: str | list[dict]) -> str:
 
 
 def _texts(completions: list) -> list[str]:
-    """What each completion says."""
-    return [said_text(completion) for completion in _as_list("completions", completions)]
+    """What each completion says; TypeError names the place of what is no completion."""
+    said = []
+    for place, completion in enumerate(_as_list("completions", completions)):
+        try:
+            said.append(said_text(completion))
+        except TypeError as error:
+            raise TypeError(f"completions[{place}]: {error}") from None
+    return said
 
 
 def _texts_and_truths(completions: list, ground_truth: Sequence) -> list[tuple[str, str]]:

@@ -165,6 +165,22 @@ def test_an_expected_answer_that_is_none_is_named(reward, truth):
         reward([r"\boxed{72}", r"\boxed{None} <answer>None</answer>"], ["72", truth])
 
 
+@pytest.mark.parametrize("reward", [*WITH_TRUTH, boxed_format_reward, tag_format_reward])
+@pytest.mark.parametrize(
+    ("completion", "held"),
+    [
+        (None, "NoneType"), (5, "int"), (b"72", "bytes"), ({"role": "assistant", "content": "72"}, "dict"),
+        (["72"], "list of other things"), ([None], "list of other things"),
+    ],
+)  # fmt: skip
+def test_what_is_no_completion_is_named_with_its_place(reward, completion, held):
+    words = "a completion is a text or a list of messages, and not a "
+    with pytest.raises(TypeError, match=rf"^completions\[1\]: {words}{held}$"):
+        reward([r"\boxed{72}", completion], ground_truth=["72", "72"])
+    with pytest.raises(TypeError, match=f"^{words}{held}$"):
+        completion_text(completion)
+
+
 @pytest.mark.parametrize(
     ("text", "right", "form"),
     [
