@@ -299,7 +299,7 @@ def test_every_example_in_the_table_of_lesson_04_is_tested():
     rows = [line.split("|") for line in lines if line.startswith("|")][2:]
     told = {text for row in rows for text in re.findall("`(.+?)`", row[2])}
     tested = {text for pairs in CONVENTIONS.values() for pair in pairs for text in pair}
-    assert len(rows) >= 10 and told == tested
+    assert len(rows) >= 10 and told <= tested
 
 
 MISSING = [None, float("nan"), np.nan, float("inf"), Decimal("NaN"), "", " ", "None", "nan", "NULL"]
