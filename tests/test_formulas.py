@@ -1,5 +1,7 @@
 """Formulas: what JupyterLab sees as one, and that every LaTeX environment becomes a table of cells, with no & to be seen."""
 
+import re
+
 import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from factory.pages import RenderError
 from factory.pages.formulas import ENVIRONMENTS, mathml
+from factory.pages.layout import style
 from factory.pages.markdown import markdown_html, without_formulas
 
 ARGUMENTS = {"array": "{rl}", "alignat": "{2}", "alignat*": "{2}", "alignedat": "{2}"}
@@ -135,10 +138,19 @@ def set_out(latex):
     (r"a + \log(p)", "a + log(p)"), (r"(\log p)", "(log~p)"), (r"a,\log p", "a,log~p"), (r"\log p-1", "log~p − 1"),
     (r"\lambda\max(0, x)", "λ~max(0,x)"), (r"\lim_x \log_2 p", "limx~log2~p"), (r"\log -x", "log~‹−x"),
     (r"\log|x|", "log~<|x|>"), ("|y_i|", "<|yi|>"), (r"\sum_i|y_i|", "∑i<|yi|>"),
-    (r"\lvert x\rvert^2 - |x|", "<|x|>2 − <|x|>"), (r"\|x\|", "<‖x‖>"), ("p(a|b) + p(c|d)", "p(a | b) + p(c | d)"), ("|a|b|", " | a | b | "),
+    (r"\lvert x\rvert^2 - |x|", "<|x|>2 − <|x|>"), (r"\|x\|", "<‖x‖>"),
+    ("p(a|b) + p(c|d)", "p(a | b) + p(c | d)"), ("|a|b|", " | a | b | "),
 ])  # fmt: skip
 def test_signs_names_and_bars_stand_as_in_latex(latex, wanted):
     assert set_out(latex) == wanted
+
+
+@pytest.mark.parametrize("name", ["underbrace", "overbrace", "overline", "underline", "overrightarrow", "widehat"])
+def test_what_grows_along_a_formula_is_painted_as_far_as_it_reaches(name):
+    """Without its shadow Chromium leaves a brace out where a new tile of the page begins."""
+    around = parsed(rf"\{name}{{abcdefgh}}").find(["munder", "mover"])
+    assert around.find("mo", recursive=False)
+    assert re.search(r":is\(munder, mover, munderover\) > mo \{ box-shadow: 0 0 0 \d\dem transparent; \}", style())
 
 
 def test_names_bring_no_space_of_their_own_and_brackets_grow_only_when_told():
