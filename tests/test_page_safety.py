@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -58,6 +59,7 @@ MARKDOWN = {
     "a formula's signs": rf"$\text{{&lt;script&gt;{JS}&lt;/script&gt;}}$ $\unicode{{x3c}}script\unicode{{x3e}}$",
     "formulas in attributes": f'<p style="color:$;background:url({FAR})$" title="$&quot; onload=&quot;{JS}$">p</p>',
     "marks of formulas": "\ue0000\ue001 $x$ \ue0007\ue001 <b title='\ue0000\ue001'>b</b>",
+    "encoded marks": "&#xe000;99&#xe001; $x$ [a](http://a/%EE%80%8077%EE%80%81) %EE%80%807%EE%80%81 &#xe000;-0&#xe001;",
     "code": f"```\"><script>{JS}</script>\nx\n```\n\n```mermaid\n<script>{JS}</script>\n```\n\n`<script>{JS}</script>`",
     "tables and links": f'| a" onclick="{JS} |\n|:-:|\n| <b onclick={JS}> |\n\n<http://x/"onclick="{JS}>',
 }  # fmt: skip
@@ -363,6 +365,74 @@ def test_a_notebook_that_is_none_is_named(course):
         path.write_text(planted)
         with pytest.raises(RenderError, match="notebooks/01_a.ipynb"):
             body("notebooks/01_a.ipynb", "notebooks/01_a.html")
+
+
+def deep(depth):
+    return json.loads("[" * depth + "]" * depth)
+
+
+HALF = json.loads('"\\ud800"')
+PNG = {"image/png": PIXEL}
+FAULTS = {  # a cell, and what is said of it
+    "half a character printed": (new_code_cell("x", outputs=[new_output("stream", text=f"a{HALF}")]), "half a character"),
+    "half a character in Markdown": (new_markdown_cell(f"a{HALF}"), "half a character"),
+    "half a character in code": (new_code_cell(f"'{HALF}'"), "half a character"),
+    "half a character in a key": (new_markdown_cell("a", metadata={HALF: 1}), "half a character"),
+    "a cell's text that is none": (
+        new_code_cell("x", metadata={"alt": {"a": "b"}}, outputs=shown(PNG).outputs),
+        "say {'a': 'b'} where",
+    ),
+    "a cell's texts": (
+        new_code_cell("x", metadata={"alt": ["a"]}, outputs=shown(PNG).outputs),
+        "say ['a'] where a picture's text",
+    ),
+    "a picture's text that is none": (shown(PNG, {"alt": 17}), "say 17 where"),
+    "a text for a picture": (shown(PNG, {"image/png": "a string"}), "say ['a string'] where"),
+    "a picture's own text that is none": (shown(PNG, {"image/png": {"alt": None}}), "say None where"),
+    "deep metadata": (new_markdown_cell("a", metadata={"a": deep(60)}), "nested too deep"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_shown_is_one_line_with_file_and_cell(course, fault):
+    cell, said = FAULTS[fault]
+    cell.id = "the-cell"
+    for build in (lambda: built(course, new_markdown_cell("# T"), cell), lambda: build_student(course.parent / "student")):
+        with pytest.raises(RenderError) as caught:
+            build()
+        line = str(caught.value)
+        assert line.startswith("notebooks/01_a.ipynb: cell the-cell: ") and said in line and len(line.splitlines()) == 1
+        line.encode()
+
+
+@pytest.mark.parametrize("text", [
+    "[]", "5", "null", '"x"', "{}", '{"cells": 3}', '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": [[]]}',
+    "", '{"nbformat": "x"}', '{"nbformat": 9, "metadata": {}, "cells": []}', "\x00", "[" * 100_000 + "]" * 100_000,
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"a": %s}}' % ("[" * 100_000 + "]" * 100_000),
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"a": %s}}' % ("[" * 300 + "]" * 300),
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"a": "\\ud800"}}',
+], ids=lambda text: ascii(text[:99]))  # fmt: skip
+def test_a_file_that_is_no_notebook_is_one_line(course, text):
+    (course / "notebooks" / "01_a.ipynb").write_text(text)
+    for build in (build_site, build_student):
+        with pytest.raises(RenderError) as caught:
+            build(course.parent / "built")
+        line = str(caught.value)
+        assert line.startswith(("notebooks/01_a.ipynb cannot be read: ", "notebooks/01_a.ipynb: the notebook: "))
+        assert len(line.splitlines()) == 1 and len(line) < 300
+
+
+def test_private_characters_stay_and_are_no_formulas(course):
+    text = "# T\n\n&#xe000;0&#xe001; and \ue0000\ue001 and $x$"
+    page = built(course, new_markdown_cell(text))["notebooks/01_a.html"]
+    assert len(page("math")) == 1 and page.p.get_text() == "\ue0000\ue001 and \ue0000\ue001 and x"
+
+
+@pytest.mark.parametrize("picture", ["ht\ntp://h/a.png", "a\r.png", "a\u2028b.png", "\x1b[2Ja.png", "a\x85b"])
+def test_a_message_is_one_line_whatever_it_names(course, picture):
+    with pytest.raises(RenderError) as caught:
+        built(course, new_markdown_cell(f'# T\n\n<img src="{picture}" alt="a">'))
+    assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
 
 
 def test_solutions_in_text_are_left_out_of_slides(course, tmp_path):
