@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.pages import RenderError
+from factory.pages.content import finished
 from factory.pages.formulas import ENVIRONMENTS, mathml
-from factory.pages.layout import style
-from factory.pages.markdown import markdown_html, without_formulas
+from factory.pages.layout import page, style
+from factory.pages.markdown import markdown_html, without_formulas, words
 
 ARGUMENTS = {"array": "{rl}", "alignat": "{2}", "alignat*": "{2}", "alignedat": "{2}"}
 ONE_COLUMN = ("gather", "gather*", "gathered", "multline", "multline*")
@@ -202,6 +203,19 @@ def test_formulas_are_shown_in_html_and_left_alone_in_code_and_attributes():
     assert [formula.get_text() for formula in soup("math")] == ["x", "d1", "e2", "f"]
     assert soup.pre.get_text() == "code $y$" and soup.em.math and soup.h1.math
     assert (soup.img["alt"], soup.img["title"], soup.a["href"]) == ("$a$", "$b$", "http://h/$c$")
+
+
+def test_a_formula_in_a_line_can_scroll_where_the_line_is_short():
+    soup = BeautifulSoup(markdown_html("a $x$ b\n\n$$y$$"), "html.parser")
+    assert [tuple(math.parent["class"]) for math in soup("math")] == [("inline",), ("formula",)]
+    rules = re.findall(r"\n *\.(inline|formula) \{([^}]*)\}", style())
+    assert {name for name, rule in rules if "overflow" in rule and "auto" in rule} == {"inline", "formula"}
+
+
+def test_the_words_of_a_heading_have_the_spaces_that_are_seen():
+    soup = finished(markdown_html("## Why  $\\log\\pi(y \\mid x)$,<br>*not* `p`, $A=-1$?"), "README.md", "a.html")
+    assert words(soup.h2) == "Why log π(y∣x), not p, A=−1?" and soup.h2("mspace")
+    assert words(BeautifulSoup(page(soup, "a.html"), "html.parser").select_one("nav.contents li")) == words(soup.h2)
 
 
 def test_a_display_stands_on_its_own():

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from copy import copy
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from mistune import BlockParser, InlineParser
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -76,6 +77,13 @@ def markdown_html(source: str, attachments: Mapping | None = None) -> str:
     return str(soup)
 
 
+def words(tag: Tag) -> str:
+    """The text of a heading in one line; of its formulas too, with the spaces that they show and no others."""
+    for space in (copied := copy(tag))(["mspace", "br"]):
+        space.replace_with(" ")
+    return " ".join(copied.get_text().split())
+
+
 def without_formulas(source: str, mark: str = "") -> tuple[str, list[Formula]]:
     """Markdown with marks and numbers in the place of its formulas, and these."""
     pieces, formulas, start, place = [], [], 0, 0
@@ -124,6 +132,8 @@ def _shown(formula: Formula) -> BeautifulSoup:
     html = mathml(formula.latex, formula.display)
     if formula.display == "block":
         html = f'<span class="formula" tabindex="0" role="group" aria-label="Formula">{html}</span>'
+    else:
+        html = f'<span class="inline">{html}</span>'
     return BeautifulSoup(html, "html.parser")
 
 

@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup, Tag
 from factory.pages import RenderError
 from factory.pages.content import body
 from factory.pages.layout import TEMPLATES, template, title
+from factory.pages.markdown import words
 from factory.pages.outputs import HEADINGS
 from factory.pages.places import lesson_sources
 
@@ -45,7 +46,7 @@ def slide_parts(soup: BeautifulSoup) -> list[str]:
         if "text" in cell["class"]:
             for number, child in enumerate(cell.find_all(recursive=False)):
                 if child.name in HEADINGS:
-                    heading = child.get_text(" ", strip=True)
+                    heading = words(child)
                     if not slides or any(part.name not in HEADINGS for part in slides[-1]):
                         slides.append([])
                 elif number == 0:
