@@ -181,18 +181,18 @@ def shown(boards: list[dict]) -> dict[tuple[str, str], str]:
 def picture(boards: list[dict], path: Path = PICTURE) -> None:
     """Before and after of what the lessons are about: medians, and lines over the seeds' lowest to highest."""
     texts = shown(boards)
-    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.32 * len(texts)), layout="constrained", facecolor="white")
+    figure, axis = plt.subplots(figsize=(8, 1 + 0.4 * len(texts)), layout="constrained", facecolor="white")
     for place, (lesson, name) in enumerate(reversed(texts)):
         rows = [m for b in boards if b["lesson"] == lesson for m in b["metrics"] if m["name"] == name]
-        for stage, look, height in zip(("before", "after"), LOOKS.values(), (0.14, -0.14)):
+        for stage, look, height in zip(("before", "after"), LOOKS.values(), (0.2, -0.2)):
             values = [100 * row[stage] for row in rows]
             middle = statistics.median(values)
-            axis.barh(place + height, middle, 0.26, **look)
+            axis.barh(place + height, middle, 0.36, **look)
             axis.plot([min(values), max(values)], [place + height] * 2, color="black", linewidth=1.5)
             axis.text(max(values) + 1, place + height, f"{middle:.0f}%", va="center", fontsize=9)
     axis.set_yticks(range(len(texts)), reversed(texts.values()))
     handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in LOOKS.values()]
-    axis.legend(handles, LOOKS, loc="upper center", bbox_to_anchor=(0.4, 1.13), ncols=2, frameon=False)
+    figure.legend(handles, LOOKS, loc="outside upper center", ncols=2, frameon=False)
     axis.set(xlim=(0, 107), xlabel="right answers on held-out questions (%)")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})

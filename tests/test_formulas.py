@@ -1,13 +1,17 @@
 """Formulas: what JupyterLab sees as one, and that every LaTeX environment becomes a table of cells, with no & to be seen."""
 
+import re
+
 import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.pages import RenderError
+from factory.pages.content import finished
 from factory.pages.formulas import ENVIRONMENTS, mathml
-from factory.pages.markdown import markdown_html, without_formulas
+from factory.pages.layout import page, style
+from factory.pages.markdown import markdown_html, without_formulas, words
 
 ARGUMENTS = {"array": "{rl}", "alignat": "{2}", "alignat*": "{2}", "alignedat": "{2}"}
 ONE_COLUMN = ("gather", "gather*", "gathered", "multline", "multline*")
@@ -110,6 +114,55 @@ def test_space_behind_a_functions_name_and_a_cells_style():
     assert styled.mfrac and not styled.find(string="a")
 
 
+def set_out(latex):
+    """A formula's signs and spaces as one text: ‹ before a sign of a thing, ~ a thin space, <| and |> bars in pairs."""
+    text = ""
+    for tag in parsed(latex)(["mi", "mn", "mo", "mspace", "mtext"]):
+        sign, form = tag.get_text(), tag.get("form")
+        if tag.name == "mspace":
+            text += "~" if tag["width"].startswith("0.1") else " "
+        elif sign in ("|", "‖"):
+            text += {"prefix": f"<{sign}", "postfix": f"{sign}>"}.get(form, f" {sign} ")
+        elif tag.name == "mo" and form is None and sign in tuple("+−±=:"):
+            text += f" {sign} "
+        else:
+            text += f"{'‹' * (form == 'prefix')}{sign}"
+    return text
+
+
+@pytest.mark.parametrize(("latex", "wanted"), [
+    ("A=-1", "A = ‹−1"), (r"\sigma(-\beta m)", "σ(‹−βm)"), ("-d", "‹−d"), ("a-b", "a − b"), ("(a)-b", "(a) − b"),
+    ("x^2-1", "x2 − 1"), ("x!-1", "x! − 1"), (r"\infty-1", "∞ − 1"), ("a,-b", "a,‹−b"), (r"a = \; -b", "a =  ‹−b"),
+    (r"a \cdot -b", "a·‹−b"), (r"\frac{-1}{2}", "‹−12"), (r"\begin{aligned}a &= -b\end{aligned}", "a = ‹−b"),
+    (r"1\pm\varepsilon", "1 ± ε"), (r"\pm\beta", "‹±β"), ("a: b", "a : b"),
+    (r"-\log p", "‹−~log~p"), (r"\beta\log p", "β~log~p"), (r"\nabla\log p", "∇~log~p"), (r"\pi(v)\log p", "π(v)~log~p"),
+    (r"a + \log(p)", "a + log(p)"), (r"(\log p)", "(log~p)"), (r"a,\log p", "a,log~p"), (r"\log p-1", "log~p − 1"),
+    (r"\lambda\max(0, x)", "λ~max(0,x)"), (r"\lim_x \log_2 p", "limx~log2~p"), (r"\log -x", "log~‹−x"),
+    (r"\log|x|", "log~<|x|>"), ("|y_i|", "<|yi|>"), (r"\sum_i|y_i|", "∑i<|yi|>"),
+    (r"\lvert x\rvert^2 - |x|", "<|x|>2 − <|x|>"), (r"\|x\|", "<‖x‖>"),
+    ("p(a|b) + p(c|d)", "p(a | b) + p(c | d)"), ("|a|b|", " | a | b | "),
+])  # fmt: skip
+def test_signs_names_and_bars_stand_as_in_latex(latex, wanted):
+    assert set_out(latex) == wanted
+
+
+@pytest.mark.parametrize("name", ["underbrace", "overbrace", "overline", "underline", "overrightarrow", "widehat"])
+def test_what_grows_along_a_formula_is_painted_as_far_as_it_reaches(name):
+    """Without its shadow Chromium leaves a brace out where a new tile of the page begins."""
+    around = parsed(rf"\{name}{{abcdefgh}}").find(["munder", "mover"])
+    assert around.find("mo", recursive=False)
+    assert re.search(r":is\(munder, mover, munderover\) > mo \{ box-shadow: 0 0 0 \d\dem transparent; \}", style())
+
+
+def test_names_bring_no_space_of_their_own_and_brackets_grow_only_when_told():
+    assert parsed(r"\operatorname{clip}(x)").mo.attrs == {"lspace": "0", "rspace": "0"}
+    assert "lspace" not in parsed(r"x \bmod 2").mo.attrs
+    for latex in (r"\lvert x\rvert", r"\lfloor x\rfloor", r"\langle x\rangle", "|x|"):
+        assert {sign["stretchy"] for sign in parsed(latex)("mo")} == {"false"}, latex
+    assert {sign["stretchy"] for sign in parsed(r"\left|x\right|")("mo")} == {"true"}
+    assert parsed(r"\big(x\big)^2").msup.mrow.mo["minsize"] == "1.2em"  # a row keeps it as high as its partner
+
+
 NO_FORMULA = (
     "cost $5 and $6", "US$5 or C$7", "-$5 to -$3", "$20,000–$30,000 (about $1.5M)", "**$5** and **$6**", "5$ and 6$",
     "$ 5 and $ 6", "5 $ and 6 $", "$5, $6, or $7?", "$.50 and $.75", "a $5-a-day and a $6 plan", "only $5", "$5\n\n$6",
@@ -150,6 +203,19 @@ def test_formulas_are_shown_in_html_and_left_alone_in_code_and_attributes():
     assert [formula.get_text() for formula in soup("math")] == ["x", "d1", "e2", "f"]
     assert soup.pre.get_text() == "code $y$" and soup.em.math and soup.h1.math
     assert (soup.img["alt"], soup.img["title"], soup.a["href"]) == ("$a$", "$b$", "http://h/$c$")
+
+
+def test_a_formula_in_a_line_can_scroll_where_the_line_is_short():
+    soup = BeautifulSoup(markdown_html("a $x$ b\n\n$$y$$"), "html.parser")
+    assert [tuple(math.parent["class"]) for math in soup("math")] == [("inline",), ("formula",)]
+    rules = re.findall(r"\n *\.(inline|formula) \{([^}]*)\}", style())
+    assert {name for name, rule in rules if "overflow" in rule and "auto" in rule} == {"inline", "formula"}
+
+
+def test_the_words_of_a_heading_have_the_spaces_that_are_seen():
+    soup = finished(markdown_html("## Why  $\\log\\pi(y \\mid x)$,<br>*not* `p`, $A=-1$?"), "README.md", "a.html")
+    assert words(soup.h2) == "Why log π(y∣x), not p, A=−1?" and soup.h2("mspace")
+    assert words(BeautifulSoup(page(soup, "a.html"), "html.parser").select_one("nav.contents li")) == words(soup.h2)
 
 
 def test_a_display_stands_on_its_own():

@@ -2,9 +2,12 @@
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import subprocess
+import time
+from html import escape
 
 import pytest
 from bs4 import BeautifulSoup
@@ -13,7 +16,9 @@ from small_course import PIXEL, put_lesson, requests, shown
 
 from factory.pages import RenderError, places
 from factory.pages.content import body
-from factory.pages.layout import policy
+from factory.pages.layout import policy, style
+from factory.pages.markdown import markdown_html
+from factory.pages.safe import Styles, safe_markdown, safe_output
 from factory.pages.site import build_site
 from factory.pages.slides import write_slides
 from factory.pages.student import REAL_MODEL, build_student
@@ -54,6 +59,7 @@ MARKDOWN = {
     "a formula's signs": rf"$\text{{&lt;script&gt;{JS}&lt;/script&gt;}}$ $\unicode{{x3c}}script\unicode{{x3e}}$",
     "formulas in attributes": f'<p style="color:$;background:url({FAR})$" title="$&quot; onload=&quot;{JS}$">p</p>',
     "marks of formulas": "\ue0000\ue001 $x$ \ue0007\ue001 <b title='\ue0000\ue001'>b</b>",
+    "encoded marks": "&#xe000;99&#xe001; $x$ [a](http://a/%EE%80%8077%EE%80%81) %EE%80%807%EE%80%81 &#xe000;-0&#xe001;",
     "code": f"```\"><script>{JS}</script>\nx\n```\n\n```mermaid\n<script>{JS}</script>\n```\n\n`<script>{JS}</script>`",
     "tables and links": f'| a" onclick="{JS} |\n|:-:|\n| <b onclick={JS}> |\n\n<http://x/"onclick="{JS}>',
 }  # fmt: skip
@@ -140,6 +146,61 @@ def test_nothing_else_of_a_notebook_runs(course):
     assert_nothing_runs(pages)
     assert "{{ 7 * 7 }}" in pages["index.html"].get_text() and "49" not in pages["index.html"].main.get_text()
     assert pages["notebooks/01_a.html"].select_one("section.raw").get_text().strip() == script
+
+
+@pytest.mark.parametrize("style", [
+    f"background:url({FAR})", f"border:1px solid url({FAR})", f"font-family:url({FAR})", f"cursor:url({FAR}),auto",
+    f"list-style:url({FAR})", f"background :/**/url({FAR})", f"text-decoration:URL({FAR})", f"color:red url( '{FAR}' )",
+    f"color:image-set('{FAR}' 1x)", f"color:image({FAR})", "width:expression(1)", "width:calc(1px)", "color:var(--x)",
+    r"b\61 ckground-color:red", r"color:r\65 d", r"back\67round:u\72l(x)", "color:/**/red", "color:'red'", 'color:"red"',
+    "margin:-5px", "margin:1px -.5em", "text-indent:-999px", "height:20000px", "width:1000em", "padding:4000px",
+    "width:100vw", "margin:1e9px", "position:fixed", "z-index:9", "transform:none", "--x:red", "color", "color:", ":red",
+    "color:red!important", "color:red}", "color:{red", "color:r\u0131d",
+])  # fmt: skip
+def test_a_style_that_asks_or_lifts_or_hides_is_left_out(style):
+    for clean in (safe_output, safe_markdown):
+        soup = BeautifulSoup(clean(f"<p style='{escape(f'color: red; {style};width: 2%')}'>p</p>"), "html.parser")
+        assert soup.p["style"] == "color: red; width: 2%"
+
+
+@pytest.mark.parametrize("style", [
+    "color: #1a1a1a", "width: 11.6em", "width: 36%", "margin: 6px 0", "line-height: 1.5", "flex: 1 1 220px",
+    "padding: .5em 0", "border: 1px solid #999999", "background-color: rgba(213, 94, 0, 0.18)", "color: hsl(0 0% 0% / 5%)",
+    "display: inline-block", "font-family: ui-monospace, monospace", "border-bottom-color: Red", "font-weight: 700",
+])  # fmt: skip
+def test_a_plain_style_stays(style):
+    assert BeautifulSoup(safe_output(f"<p style='{style}'>p</p>"), "html.parser").p["style"] == style
+
+
+def test_a_style_is_read_in_a_time_that_grows_with_its_length():
+    times = []
+    for length in (20_000, 200_000):
+        start = time.process_time()
+        for part in (" ", "0", "a-", "0 ", ", ", "#0", "rgb("):
+            Styles().sanitize_css(f"color: red{part * length}!")
+        times.append(time.process_time() - start)
+    assert times[1] < 100 * max(times[0], 0.001)
+
+
+def test_content_has_no_class_of_the_site():
+    sheet = re.sub(r"@font-face[^}]*}|\.highlight \.\w+|/\*.*?\*/", "", style(), flags=re.DOTALL)
+    selectors = " ".join(re.findall(r"([^{}]*)\{", sheet))
+    names = set(re.findall(r"\.([a-z]\w*)", selectors)) - {"highlight", "dataframe"}
+    assert {"skip", "contents", "slide", "box", "input", "output", "view", "formula", "solution"} <= names
+    for clean in (safe_output, safe_markdown):
+        soup = BeautifulSoup(clean("".join(f'<p class="{name}">p</p>' for name in names)), "html.parser")
+        assert len(soup("p")) == len(names) and not soup(class_=True)
+    kept = BeautifulSoup(safe_output("<table class='dataframe skip nb'><tr><td class=''>x</td></tr></table>"), "html.parser")
+    assert kept.table["class"] == ["dataframe", "nb"] and "class" not in kept.td.attrs
+    code = BeautifulSoup(markdown_html("```python\ndef f(): pass\n```"), "html.parser")
+    assert code.select_one("div.highlight span.k").get_text() == "def"
+
+
+def test_what_a_page_holds_is_kept_inside_of_its_place(course):
+    """Paint containment: nothing is drawn, or clicked, outside of the box, and floats and margins end in it."""
+    assert "main, .view { contain: paint;" in style()
+    put_lesson(course, new_markdown_cell("# T"), shown({"text/html": "<p>p</p>"}))
+    assert body("notebooks/01_a.ipynb", "notebooks/01_a.html").p.parent["class"] == ["view"]
 
 
 def test_a_script_runs_by_its_hash_and_nothing_moves_the_base():
@@ -304,6 +365,74 @@ def test_a_notebook_that_is_none_is_named(course):
         path.write_text(planted)
         with pytest.raises(RenderError, match="notebooks/01_a.ipynb"):
             body("notebooks/01_a.ipynb", "notebooks/01_a.html")
+
+
+def deep(depth):
+    return json.loads("[" * depth + "]" * depth)
+
+
+HALF = json.loads('"\\ud800"')
+PNG = {"image/png": PIXEL}
+FAULTS = {  # a cell, and what is said of it
+    "half a character printed": (new_code_cell("x", outputs=[new_output("stream", text=f"a{HALF}")]), "half a character"),
+    "half a character in Markdown": (new_markdown_cell(f"a{HALF}"), "half a character"),
+    "half a character in code": (new_code_cell(f"'{HALF}'"), "half a character"),
+    "half a character in a key": (new_markdown_cell("a", metadata={HALF: 1}), "half a character"),
+    "a cell's text that is none": (
+        new_code_cell("x", metadata={"alt": {"a": "b"}}, outputs=shown(PNG).outputs),
+        "say {'a': 'b'} where",
+    ),
+    "a cell's texts": (
+        new_code_cell("x", metadata={"alt": ["a"]}, outputs=shown(PNG).outputs),
+        "say ['a'] where a picture's text",
+    ),
+    "a picture's text that is none": (shown(PNG, {"alt": 17}), "say 17 where"),
+    "a text for a picture": (shown(PNG, {"image/png": "a string"}), "say ['a string'] where"),
+    "a picture's own text that is none": (shown(PNG, {"image/png": {"alt": None}}), "say None where"),
+    "deep metadata": (new_markdown_cell("a", metadata={"a": deep(60)}), "nested too deep"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_shown_is_one_line_with_file_and_cell(course, fault):
+    cell, said = FAULTS[fault]
+    cell.id = "the-cell"
+    for build in (lambda: built(course, new_markdown_cell("# T"), cell), lambda: build_student(course.parent / "student")):
+        with pytest.raises(RenderError) as caught:
+            build()
+        line = str(caught.value)
+        assert line.startswith("notebooks/01_a.ipynb: cell the-cell: ") and said in line and len(line.splitlines()) == 1
+        line.encode()
+
+
+@pytest.mark.parametrize("text", [
+    "[]", "5", "null", '"x"', "{}", '{"cells": 3}', '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": [[]]}',
+    "", '{"nbformat": "x"}', '{"nbformat": 9, "metadata": {}, "cells": []}', "\x00", "[" * 100_000 + "]" * 100_000,
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"a": %s}}' % ("[" * 100_000 + "]" * 100_000),
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"a": %s}}' % ("[" * 300 + "]" * 300),
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"a": "\\ud800"}}',
+], ids=lambda text: ascii(text[:99]))  # fmt: skip
+def test_a_file_that_is_no_notebook_is_one_line(course, text):
+    (course / "notebooks" / "01_a.ipynb").write_text(text)
+    for build in (build_site, build_student):
+        with pytest.raises(RenderError) as caught:
+            build(course.parent / "built")
+        line = str(caught.value)
+        assert line.startswith(("notebooks/01_a.ipynb cannot be read: ", "notebooks/01_a.ipynb: the notebook: "))
+        assert len(line.splitlines()) == 1 and len(line) < 300
+
+
+def test_private_characters_stay_and_are_no_formulas(course):
+    text = "# T\n\n&#xe000;0&#xe001; and \ue0000\ue001 and $x$"
+    page = built(course, new_markdown_cell(text))["notebooks/01_a.html"]
+    assert len(page("math")) == 1 and page.p.get_text() == "\ue0000\ue001 and \ue0000\ue001 and x"
+
+
+@pytest.mark.parametrize("picture", ["ht\ntp://h/a.png", "a\r.png", "a\u2028b.png", "\x1b[2Ja.png", "a\x85b"])
+def test_a_message_is_one_line_whatever_it_names(course, picture):
+    with pytest.raises(RenderError) as caught:
+        built(course, new_markdown_cell(f'# T\n\n<img src="{picture}" alt="a">'))
+    assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
 
 
 def test_solutions_in_text_are_left_out_of_slides(course, tmp_path):

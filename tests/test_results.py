@@ -1,6 +1,7 @@
 """The README's table of results: from scoreboards, between its marks."""
 
 import json
+from itertools import combinations
 
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -31,8 +32,12 @@ def test_a_lesson_without_training_has_its_time_only():
     assert text.count("| 01_intro |") == 1 and "| 01_intro | none | 4.0 minutes |" in text
 
 
-def test_the_picture_is_drawn_from_the_record(tmp_path):
-    metric = {"n": 9, "before": 0.1, "after": 0.8, "difference": 0.7}
+@pytest.mark.parametrize("before", [0.1, 0.8])
+def test_the_picture_is_drawn_from_the_record(tmp_path, monkeypatch, before):
+    """No number lies over another, equal ones neither."""
+    metric = {"n": 9, "before": before, "after": 0.8, "difference": 0.8 - before}
+    drawn = []
+    monkeypatch.setattr(results.plt, "close", drawn.append)
     modules = record.lesson_modules()
     boards = [
         {**board(seed, 1, lesson), "metrics": [{**metric, "name": name} for name in getattr(module, "SHOWN", {})]}
@@ -40,6 +45,10 @@ def test_the_picture_is_drawn_from_the_record(tmp_path):
     ]  # fmt: skip
     results.picture(boards, tmp_path / "results.png")
     assert (tmp_path / "results.png").stat().st_size > 5_000
+    monkeypatch.undo()
+    places = [text.get_window_extent() for text in drawn[0].axes[0].texts]
+    results.plt.close(drawn[0])
+    assert len(places) >= 20 and not [pair for pair in combinations(places, 2) if pair[0].overlaps(pair[1])]
 
 
 def test_the_picture_shows_what_the_lessons_files_say():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from html import escape
-from pathlib import Path
 
-import nbformat
 from bs4 import BeautifulSoup, Tag
-from nbformat import NotebookNode
 
-from factory.lessons import check, unknown_tags
+from factory.lessons import check
 from factory.pages import RenderError, places
 from factory.pages.layout import exporter
 from factory.pages.markdown import markdown_html
+from factory.pages.notebooks import read_notebook
 from factory.pages.outputs import prepared
 from factory.pages.places import embedded, linked, slug
 
@@ -22,26 +20,19 @@ NUMBER = re.compile(r"[-+]?\d|(True|False|None|nan|-?inf)?$", re.IGNORECASE)  # 
 
 def body(source: str, place: str) -> BeautifulSoup:
     """The content of a notebook or a document as it stands at `place` in the site. Raises RenderError."""
-    path = places.ROOT / source
     try:
-        if path.suffix == ".md":
-            return finished(markdown_html(path.read_text("utf-8")), source, place)
-        return finished(exporter().from_notebook_node(prepared(_notebook(path, source)))[0], source, place)
+        if source.endswith(".md"):
+            return finished(markdown_html((places.ROOT / source).read_text("utf-8")), source, place)
+        notebook = read_notebook(source)
+        if "not executed from top to bottom" in check(places.ROOT / source):
+            raise RenderError(f"{source} is not executed from top to bottom: run `make lessons` first")
+        return finished(exporter().from_notebook_node(prepared(notebook))[0], source, place)
     except RenderError as error:
         raise error if source in str(error) else RenderError(f"{source}: {error}") from error
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except RecursionError as error:
+        raise RenderError(f"{source}: what it holds is nested too deep") from error
+    except (OSError, ValueError) as error:
         raise RenderError(f"{source} cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _notebook(path: Path, source: str) -> NotebookNode:
-    """The notebook, if it is a valid one, executed, with tags that mean something."""
-    if "not executed from top to bottom" in check(path):
-        raise RenderError(f"{source} is not executed from top to bottom: run `make lessons` first")
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    if wrong := unknown_tags(notebook):
-        raise RenderError(f"{source}: {wrong[0]}")
-    return notebook
 
 
 def finished(html: str, source: str, place: str) -> BeautifulSoup:

@@ -1,7 +1,7 @@
 """LaTeX formulas as MathML, shown as JupyterLab shows them.
 
 latex2mathml converts; this file translates what it does not know, and gives browsers what they know: MathML Core has no
-`mathvariant` but "normal", no lines in tables, no space after a function's name.
+`mathvariant` but "normal", no lines in tables; `spacing` sets the spaces.
 Left out on purpose: numbers of equations and references to them, as in JupyterLab; links, classes and styles (`\\href` …).
 """
 
@@ -12,10 +12,10 @@ import unicodedata
 from html import unescape
 from xml.etree.ElementTree import Element, tostring
 
-from latex2mathml.commands import FUNCTIONS
 from latex2mathml.converter import convert_to_element
 
 from factory.pages import RenderError
+from factory.pages.spacing import operators, spaced
 
 ALIGNED = ("align", "align*", "aligned", "alignat", "alignat*", "alignedat", "flalign", "flalign*", "split")
 CENTRED = ("gather", "gather*", "gathered", "multline", "multline*")
@@ -66,7 +66,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     latex = latex.strip()
     try:
         tree = convert_to_element(_translated(latex), display=display)
-        for change in (_stripped, _laid_out):
+        for change in (_stripped, _laid_out, _set_apart):
             for element in list(tree.iter()):
                 change(element)
     except Exception as error:  # the converter raises a dozen kinds
@@ -104,6 +104,11 @@ def _laid_out(element: Element) -> None:
     if element.tag in ("mi", "mn") and variant != "normal":
         del element.attrib["mathvariant"]
         element.text = "".join(_letter(letter, variant) for letter in element.text)
+    operators(element)
+    if element.tag in UNDER and "minsize" in element[0].attrib:  # Chromium would set this bracket lower than its partner
+        row = Element("mrow")
+        row.append(element[0])
+        element[0] = row
     if element.tag in ("mi", "mo") and len(element):  # \\mathrel and its like: a token holds text only
         element.tag = "mrow"
     if element.tag == "mspace":
@@ -115,9 +120,6 @@ def _laid_out(element: Element) -> None:
         element[1].text, element[1].attrib = LINES[element.tag], {"stretchy": "true"}
     if element.tag == "mtable":
         _ruled(element)
-    if element.tag in ROWS:
-        _spaced(element)
-        _grown(element)
     if element.tag == "mtd":
         _styled_whole(element)
 
@@ -154,12 +156,11 @@ def _ruled(table: Element) -> None:
                 cell.set("style", "; ".join(lines))
 
 
-def _spaced(row: Element) -> None:
-    """The space behind a function's name, which the converter leaves out, unless a bracket follows."""
-    for place in range(len(row) - 2, -1, -1):
-        name = row[place][0] if row[place].tag in ("msub", "msup", "msubsup") and len(row[place]) else row[place]
-        if name.tag == "mi" and f"\\{name.text}" in FUNCTIONS and row[place + 1].text not in ("(", "[", ")", ","):
-            row.insert(place + 1, Element("mspace", width="0.17em"))
+def _set_apart(element: Element) -> None:
+    """The spaces in a row, once all that stands in it is what it will be."""
+    if element.tag in ROWS:
+        spaced(element)
+        _grown(element)
 
 
 def _grown(row: Element) -> None:

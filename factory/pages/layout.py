@@ -12,7 +12,7 @@ from jinja2 import pass_context
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from factory.pages.markdown import markdown_html
+from factory.pages.markdown import markdown_html, words
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # What a page may do. `base-uri` and `form-action` do not follow from `default-src`; a script runs if its hash is named.
@@ -58,15 +58,12 @@ def style() -> str:
 
 def title(soup: BeautifulSoup) -> str:
     heading = soup.find("h1")
-    return heading.get_text(" ", strip=True) if heading else "Untitled"
+    return words(heading) if heading else "Untitled"
 
 
 def page(soup: BeautifulSoup, place: str, previous: dict | None = None, following: dict | None = None) -> str:
     """A whole page around its content; `previous` and `following` are the neighbours' titles and addresses."""
-    contents = [
-        {"id": heading["id"], "text": heading.get_text(" ", strip=True), "level": heading.name[1]}
-        for heading in soup(["h2", "h3"])
-    ]
+    contents = [{"id": heading["id"], "text": words(heading), "level": heading.name[1]} for heading in soup(["h2", "h3"])]
     root = "../" * place.count("/")
     values = {"previous": previous, "next": following, "contents": contents, "root": root}
     return template("page.html.j2", title=title(soup), body=soup, **values)

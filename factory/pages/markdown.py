@@ -6,12 +6,14 @@ they come back as they were written. Amounts of money are no formulas; there Jup
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from copy import copy
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from mistune import BlockParser, InlineParser
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -34,7 +36,6 @@ PIECES = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
-HELD = re.compile("(?:\ue000|%EE%80%80)(\\d+)(?:\ue001|%EE%80%81)")  # a formula's place; an address has it encoded
 
 
 class Formula(NamedTuple):
@@ -61,11 +62,12 @@ class Renderer(IPythonRenderer):
 
 def markdown_html(source: str, attachments: Mapping | None = None) -> str:
     """Markdown as HTML that runs nothing; `attachments` are the cell's pasted pictures. Raises RenderError."""
-    text, formulas = without_formulas(source)
+    mark = hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()  # which the source cannot hold
+    text, formulas = without_formulas(source, mark)
     parsers = {"block": BlockParser(), "inline": InlineParser()}
     html = MarkdownWithMath(Renderer(escape=False, exclude_anchor_links=True), **parsers).render(text)
     soup = BeautifulSoup(safe_markdown(html), "html.parser")
-    _put_back(soup, formulas)
+    _put_back(soup, formulas, mark)
     for picture in soup("img", src=re.compile("^attachment:")):
         picture["src"] = _attached(unquote(picture["src"].removeprefix("attachment:")), attachments or {})
     for picture in soup("img", src=False):
@@ -75,9 +77,15 @@ def markdown_html(source: str, attachments: Mapping | None = None) -> str:
     return str(soup)
 
 
-def without_formulas(source: str) -> tuple[str, list[Formula]]:
-    """Markdown with marks in the place of its formulas, and these."""
-    source = re.sub("[\ue000\ue001]", "", source)
+def words(tag: Tag) -> str:
+    """The text of a heading in one line; of its formulas too, with the spaces that they show and no others."""
+    for space in (copied := copy(tag))(["mspace", "br"]):
+        space.replace_with(" ")
+    return " ".join(copied.get_text().split())
+
+
+def without_formulas(source: str, mark: str = "") -> tuple[str, list[Formula]]:
+    """Markdown with marks and numbers in the place of its formulas, and these."""
     pieces, formulas, start, place = [], [], 0, 0
     while found := PIECES.search(source, place):
         place = found.end()
@@ -86,7 +94,7 @@ def without_formulas(source: str) -> tuple[str, list[Formula]]:
         if found["dollar"] and _is_money(inline, source[: found.start()], source[place:]):
             place = found.start() + 1
         elif block or inline:
-            pieces.append(f"{source[start : found.start()]}\ue000{len(formulas)}\ue001")
+            pieces.append(f"{source[start : found.start()]}\ue000{mark}-{len(formulas)}\ue001")
             formulas.append(Formula(found[0], block or inline, "block" if block else "inline"))
             start = place
     return "".join([*pieces, source[start:]]), formulas
@@ -101,20 +109,21 @@ def _is_money(body: str, before: str, behind: str) -> bool:
     return re.search(r"\d ?$", before[-2:]) is not None and re.match(r"[\s.,;:)]", body) is not None
 
 
-def _put_back(soup: BeautifulSoup, formulas: list[Formula]) -> None:
+def _put_back(soup: BeautifulSoup, formulas: list[Formula], mark: str) -> None:
     """Formulas where their marks stand; in code and in attributes as they were written."""
+    held = re.compile(f"(?:\ue000|%EE%80%80){mark}-(\\d+)(?:\ue001|%EE%80%81)")  # an address has it encoded
 
     def written(found: re.Match) -> str:
         return formulas[int(found[1])].written
 
     for tag in soup(True):
         for name in {"alt", "href", "src", "title"} & set(tag.attrs):
-            tag[name] = HELD.sub(written, tag[name])
-    for text in soup.find_all(string=HELD):
+            tag[name] = held.sub(written, tag[name])
+    for text in soup.find_all(string=held):
         if text.find_parent(["code", "pre"]):
-            text.replace_with(HELD.sub(written, text))
+            text.replace_with(held.sub(written, text))
             continue
-        for number, piece in enumerate(HELD.split(text)):
+        for number, piece in enumerate(held.split(text)):
             text.insert_before(_shown(formulas[int(piece)]) if number % 2 else piece)
         text.extract()
 
@@ -123,6 +132,8 @@ def _shown(formula: Formula) -> BeautifulSoup:
     html = mathml(formula.latex, formula.display)
     if formula.display == "block":
         html = f'<span class="formula" tabindex="0" role="group" aria-label="Formula">{html}</span>'
+    else:
+        html = f'<span class="inline">{html}</span>'
     return BeautifulSoup(html, "html.parser")
 
 

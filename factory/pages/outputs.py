@@ -10,10 +10,10 @@ from nbformat import NotebookNode
 
 from factory.lessons import WIDGETS
 from factory.pages.markdown import markdown_html
+from factory.pages.notebooks import PICTURES
 from factory.pages.safe import safe_output
 
 HEADINGS = ["h1", "h2", "h3"]
-PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 
 
 def sanitised(html: str, alt: str) -> str:

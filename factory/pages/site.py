@@ -8,7 +8,7 @@ import re
 import shutil
 import statistics
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from bs4 import BeautifulSoup
 
@@ -30,7 +30,9 @@ def build_site(folder: Path) -> int:
     for source, soup in contents.items():
         at = lessons.index(source) if source in lessons else None
         around = [None, None] if at is None else [lessons[at - 1] if at else None, (lessons[at + 1 :] or [None])[0]]
-        near = [{"href": Path(html_name(name)).name, "title": title(contents[name])} if name else None for name in around]
+        near = [
+            {"href": quote(Path(html_name(name)).name), "title": title(contents[name])} if name else None for name in around
+        ]
         pages[html_name(source)] = page(soup, html_name(source), *near)
     with replaced(folder) as new:
         for place, html in pages.items():
@@ -57,7 +59,7 @@ def index_page(contents: dict[str, BeautifulSoup]) -> str:
     introduction = (places.ROOT / "README.md").read_text("utf-8").split("\n## The lessons")[0]
     lessons, documents = [], []
     for source, soup in contents.items():
-        entry = {"href": html_name(source), "title": title(soup)}
+        entry = {"href": quote(html_name(source)), "title": title(soup)}
         if source.endswith(".ipynb"):
             goals, time = soup.find(id="goals"), soup.find("strong", string=re.compile("^Time"))
             entry["goals"] = goals.find_next("ul") if goals else ""

@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup, Tag
 from factory.pages import RenderError
 from factory.pages.content import body
 from factory.pages.layout import TEMPLATES, template, title
+from factory.pages.markdown import words
 from factory.pages.outputs import HEADINGS
 from factory.pages.places import lesson_sources
 
@@ -35,7 +36,7 @@ def write_slides(stem: str, site: Path) -> Path:
 
 
 def slide_parts(soup: BeautifulSoup) -> list[str]:
-    """The slides of a lesson as HTML: a new one at each heading, at each text, and where an output finds no room."""
+    """The slides of a lesson as HTML: new at each heading and text, and where a long output finds no room."""
     slides: list[list[Tag]] = []
     heading = ""
     for cell in soup.select("section.cell"):
@@ -45,14 +46,14 @@ def slide_parts(soup: BeautifulSoup) -> list[str]:
         if "text" in cell["class"]:
             for number, child in enumerate(cell.find_all(recursive=False)):
                 if child.name in HEADINGS:
-                    heading = child.get_text(" ", strip=True)
+                    heading = words(child)
                     if not slides or any(part.name not in HEADINGS for part in slides[-1]):
                         slides.append([])
                 elif number == 0:
                     slides.append([again] if heading else [])
                 slides[-1].append(child)
         elif shown := _shown(cell):
-            if not slides or _is_full(slides[-1]):
+            if not slides or (_is_full(slides[-1]) and not _is_small(shown[-1])):
                 slides.append([again])
             slides[-1] += shown
     return ["\n".join(map(str, slide)) for slide in slides]
@@ -71,6 +72,12 @@ def _shown(cell: Tag) -> list[Tag]:
 def _is_full(slide: list[Tag]) -> bool:
     """Whether a slide holds an output already, or so much text that one would not fit beside it."""
     return any("output" in part.get("class", []) for part in slide) or sum(len(part.get_text()) for part in slide) > 500
+
+
+def _is_small(output: Tag) -> bool:
+    """Whether an output is a line or two, too little for a slide of its own."""
+    text = output.get_text().strip()
+    return len(text) <= 200 and text.count("\n") < 3 and not output(["img", "table", "math"]) and "output" in output["class"]
 
 
 def lesson_stem(number: str) -> str:

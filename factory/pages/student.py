@@ -12,9 +12,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from factory.lessons import unknown_tags
-from factory.pages import RenderError, places
+from factory.pages import places
 from factory.pages.folders import replaced
+from factory.pages.notebooks import read_notebook
 from factory.pages.places import lesson_sources
 
 REAL_MODEL = ("factory/__init__.py", "factory/real_model.py", "factory/real_model_requirements.txt")
@@ -28,8 +28,11 @@ MISSING_THERE = re.compile(
 
 
 def build_student(folder: Path) -> int:
-    """Build the students' copy anew; the number of lessons in it. Raises RenderError, as for a tag that is not known."""
-    lessons = {source: _known(source) for source in lesson_sources()}
+    """Build the students' copy anew; the number of lessons in it. Raises RenderError.
+
+    So it does for a tag that is not known: its cell may be a solution.
+    """
+    lessons = {source: read_notebook(source) for source in lesson_sources()}
     with replaced(folder) as new:
         for name in STUDENT_FILES:
             if (places.ROOT / name).is_dir():
@@ -44,14 +47,6 @@ def build_student(folder: Path) -> int:
         for name, shortened in {"Makefile": student_makefile, "README.md": student_readme}.items():
             (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
     return len(lessons)
-
-
-def _known(source: str) -> NotebookNode:
-    """A lesson's notebook. Raises RenderError for a tag that is not known: its cell may be a solution."""
-    notebook = nbformat.read(places.ROOT / source, as_version=4)
-    if wrong := unknown_tags(notebook):
-        raise RenderError(f"{source}: {'; '.join(wrong)}")
-    return notebook
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
