@@ -48,7 +48,7 @@ TABLES = {
         "loss_weights":       ([0.5, 1.0],        [1.0, 0.3],          [0.5, 1.0]),
         "max_length":         (256,               256,                 1024),
         "precompute":         (False,             True,                True),  # the reference once: no second model
-        "short_steps":        (-1,                4,                   -1),  # of the trainings of section 8; -1: as above
+        "short_steps":        (0,                 4,                   0),  # of the trainings of section 8; 0: as above
     },
     "04_online_rl": {
         "dataset":            ("sprout-maths",    "sprout-rules",      "openai/gsm8k"),
