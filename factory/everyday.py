@@ -1,7 +1,9 @@
 """The data sets for a real model on a CPU: instructions checked by rule, calls of tools, and everyday questions.
 
 Sprout's own questions are of Sprout's world. These are plain English, and SmolLM2-135M-Instruct can do some of them: its
-scores are in `data/recorded/`. Topics, values and wordings of the tests stand in no training row.
+scores are in `data/recorded/`. Topics and wordings of the rules' tests, wordings and values of the tools' tests stand in no
+training row. Words and numbers of the rules are new for half of their tests; the sums of the tests are about other things,
+but small numbers are few, so that many of their pairs stand in training rows too.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def rule_rows(part: str) -> list[dict]:
 
 
 def rule_suites() -> dict[str, list[dict]]:
-    """Two suites: the trained rules on new topics, words and wordings; and rules that were never trained."""
+    """Two suites: the trained rules on new topics in new wordings; and rules that were never trained."""
     suites = {"rules": [], "unseen_rules": []}
     for row in rule_rows("test"):
         trained = row.pop("trained")
@@ -106,7 +108,7 @@ def chat_rows(part: str) -> list[dict]:
 
 
 def tool_training() -> list[dict]:
-    """The rows to train on, column `messages`: calls, and a fifth as many answers without one."""
+    """The rows to train on, column `messages`: calls, and the few rows of small talk that there are, without one."""
     rows = [{"question": row["question"], "answer": as_call(row)} for row in tool_rows("train")] + chat_rows("train")
     random.Random("tool training").shuffle(rows)
     return [

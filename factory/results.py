@@ -32,7 +32,7 @@ from factory import ROOT
 from factory.lessons import NOTEBOOKS, find_lessons
 from factory.record import lesson_modules
 from factory.recordings.shared import RECORDED, write
-from helper.real_runs import load_real_runs, real_runs_table
+from helper.real_runs import CALLS, load_real_runs, real_runs_table
 
 RECORD = RECORDED / "lessons.json"
 PICTURE = ROOT / "docs" / "results.png"
@@ -42,7 +42,11 @@ LOOKS = {  # of the picture's bars: before and after
 }
 MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 SIZES, SPEED = RECORDED / "real_sizes.json", RECORDED / "reference_speed.json"
-REAL = {"02": ("SFT, calls of tools", "tool_calls"), "03": ("DPO, a new name", "identity"), "04": ("GRPO, rules", "rules")}
+REAL = {  # lesson: its task on a real model, the suite, and the skills of it that are the task
+    "02": ("SFT, calls of tools", "tool_calls", CALLS),
+    "03": ("DPO, a new name", "identity", None),
+    "04": ("GRPO, rules", "rules", None),
+}
 REAL_MARKS = ("<!-- real runs: written by `python -m factory.results` -->", "<!-- end of real runs -->")
 SIZE_MARKS = ("<!-- real sizes: written by `python -m factory.results` -->", "<!-- end of real sizes -->")
 
@@ -157,9 +161,9 @@ def real_runs(records: dict[str, dict]) -> str:
     lines = ["| Lesson | Arm | Seeds | Task (n) | before | after | Everyday questions (n) | before | after | Seconds |"]
     lines.append("|---" * 10 + "|")
     for lesson, record in records.items():
-        task, suite = REAL[lesson]
+        task, suite, skills = REAL[lesson]
         other = real_runs_table(record, "everyday").set_index("arm")
-        for row in real_runs_table(record, suite).to_dict("records"):
+        for row in real_runs_table(record, suite, skills).to_dict("records"):
             kept, cells = other.loc[row["arm"]], []
             for name, found in ((suite, row), ("everyday", kept)):
                 ends = f" ({found['lowest']:.0%} to {found['highest']:.0%})" if row["seeds"] > 1 else ""

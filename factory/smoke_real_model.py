@@ -15,7 +15,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from factory import stages
-from factory.recordings.real_model import DPO, GRPO, SFT, dpo_rows, rule_rows
+from factory.recordings.real_model import DPO, GRPO, SFT, dpo_rows, practice_rows
 from helper import generate_responses, load_course_dataset
 from helper.algorithms import train_grpo
 from helper.machine.device import bf16_is_fast
@@ -34,8 +34,8 @@ def train_a_little(model, tokenizer, folder: Path) -> None:
     args = DPOConfig(**stages.quiet_settings(folder / "dpo", 0) | settings)
     stages.run(DPOTrainer, model, tokenizer, args, Dataset.from_list(dpo_rows(model, tokenizer, 0, 20).to_list()))
     live = train_grpo(
-        model, tokenizer, rule_rows(0, shuffled=False), [short_reward], folder=folder / "grpo", steps=STEPS, group_size=4,
-        prompts_per_step=2, learning_rate=GRPO["learning_rate"], max_new_tokens=24, bf16=bf16_is_fast(model.device),
+        model, tokenizer, practice_rows(0, shuffled=False), [short_reward], folder=folder / "grpo", steps=STEPS,
+        group_size=4, prompts_per_step=2, learning_rate=GRPO["learning_rate"], max_new_tokens=24, bf16=bf16_is_fast(model.device),
         charts=False,
     )  # fmt: skip
     assert len(live.table()) == STEPS and model.eval()

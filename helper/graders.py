@@ -202,10 +202,12 @@ def is_boxed_answer(answer: str, value: str) -> bool:
 def mentions(answer: str, accept: list[str]) -> bool:
     """Whether one of `accept` stands in the answer as a whole word, in the first sentence; case counts where it has any.
 
-    For real models, which answer in sentences of their own: lenient in wording, strict in that a later guess is too late.
+    For real models, which answer in sentences of their own: lenient in wording ("in the absence of ice" says ice), strict in
+    that a later sentence is too late.
     """
     first = (sentences_of(answer) or [""])[0]
-    return any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", first, 0 if text[0].isupper() else re.I) for text in accept)
+    alone = r"(?<![\w.,]){}(?!\w|[.,]\d)"
+    return any(re.search(alone.format(re.escape(text)), first, 0 if text[0].isupper() else re.I) for text in accept)
 
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*\})\s*</tool_call>", re.DOTALL)

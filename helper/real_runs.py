@@ -6,12 +6,15 @@ Left out on purpose: training (`factory/recordings/real_model.py`), and anything
 """
 
 import json
+from collections.abc import Iterable
 
 import pandas as pd
 
 from helper.data import load_suite
 from helper.intervals import mean_interval
 from helper.machine.folders import project_folder
+
+CALLS = ("get_weather", "set_timer", "translate", "play_music")  # the skills of the suite `tool_calls` that need a call
 
 
 def load_real_runs(lesson: str) -> dict:
@@ -22,14 +25,14 @@ def load_real_runs(lesson: str) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def real_runs_table(record: dict, suite: str, skill: str | None = None) -> pd.DataFrame:
-    """A row an arm: accuracy before and after on a suite (or one skill of it), and the difference with its 95% interval.
+def real_runs_table(record: dict, suite: str, skills: Iterable[str] | None = None) -> pd.DataFrame:
+    """A row an arm: accuracy before and after on a suite (or some skills of it), and the difference with its 95% interval.
 
     `after` is the mean of the arm's seeds, `lowest` and `highest` are the seeds'. The interval is that of the mean over
     questions of (share of seeds that are right after) - (right before): paired by question, and questions are the unit,
-    so seeds do not make it narrower than the questions allow.
+    so seeds do not make it narrower than the questions allow. It says nothing about another run: for that look at the seeds.
     """
-    chosen = _places(suite, skill)
+    chosen = _places(suite, skills)
     before = [record["before"][suite]["right"][i] for i in chosen]
     rows = []
     for arm, runs in _by_arm(record).items():
@@ -44,14 +47,18 @@ def real_runs_table(record: dict, suite: str, skill: str | None = None) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def arms_apart(record: dict, suite: str, first: str, second: str, skill: str | None = None) -> tuple[float, float, float]:
+def arms_apart(
+    record: dict, suite: str, first: str, second: str, skills: Iterable[str] | None = None
+) -> tuple[float, float, float]:
     """How much better `first` is than `second` after training, and the 95% interval; paired by question, seeds averaged.
 
-    Only seeds that both have are compared.
+    Only seeds that both have are compared. Raises ValueError where there is none.
     """
-    chosen, arms = _places(suite, skill), _by_arm(record)
+    chosen, arms = _places(suite, skills), _by_arm(record)
     runs = [{run["seed"]: run[suite]["right"] for run in arms[arm]} for arm in (first, second)]
     seeds = sorted(set(runs[0]) & set(runs[1]))
+    if not seeds:
+        raise ValueError(f"{first!r} and {second!r} have no seed in common")
     apart = [sum(runs[0][seed][i] - runs[1][seed][i] for seed in seeds) / len(seeds) for i in chosen]
     return sum(apart) / len(apart), *mean_interval(apart, bounds=(-1.0, 1.0))
 
@@ -67,10 +74,11 @@ def answers_of(record: dict, suite: str, arms: list[str], seed: int = 0) -> pd.D
     return table
 
 
-def _places(suite: str, skill: str | None) -> list[int]:
-    places = [i for i, row in enumerate(load_suite(suite)) if skill is None or row["skill"] == skill]
+def _places(suite: str, skills: Iterable[str] | None) -> list[int]:
+    wanted = None if skills is None else set(skills)
+    places = [i for i, row in enumerate(load_suite(suite)) if wanted is None or row["skill"] in wanted]
     if not places:
-        raise ValueError(f"the suite {suite!r} has no question of the skill {skill!r}")
+        raise ValueError(f"the suite {suite!r} has no question of these skills: {sorted(wanted)}")
     return places
 
 

@@ -35,16 +35,18 @@ def test_table_has_the_mean_and_the_ends_of_the_seeds():
 
 def test_one_skill():
     skill = load_suite("rules")[0]["skill"]
-    table = real_runs_table(RECORD, "rules", skill)
+    table = real_runs_table(RECORD, "rules", [skill])
     assert table["n"].tolist() == [sum(row["skill"] == skill for row in load_suite("rules"))] * 3
-    with pytest.raises(ValueError, match="no question of the skill"):
-        real_runs_table(RECORD, "rules", "singing")
+    with pytest.raises(ValueError, match="no question of these skills"):
+        real_runs_table(RECORD, "rules", ["singing"])
 
 
 def test_arms_are_compared_by_the_seeds_that_both_have():
     apart, low, high = arms_apart(RECORD, "rules", "a", "b")  # seed 0 only: 1 against a half
     assert apart == 0.5 and low < 0.5 < high
     assert arms_apart(RECORD, "rules", "c", "c") == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="no seed in common"):
+        arms_apart({**RECORD, "runs": [run("a", 0, [0] * N), run("b", 1, [0] * N)]}, "rules", "a", "b")
 
 
 def test_answers_side_by_side():

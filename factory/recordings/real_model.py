@@ -26,11 +26,11 @@ from factory.everyday import own_form
 from factory.recordings.shared import curve, fresh, write
 from helper import evaluate, extract_gold, generate_responses, grade, load_course_dataset, load_suite, set_seed
 from helper.algorithms import grpo_loss, train_grpo
-from helper.by_model import TABLES
+from helper.by_model import BOX, TABLES
 from helper.machine.device import bf16_is_fast
 from helper.machine.memory import peak_memory_mb
 from helper.models import REAL_MODEL, load_model_and_tokenizer
-from helper.rewards import random_reward, reward_func, rule_and_topic_reward, rule_reward
+from helper.rewards import reward_func, rule_and_topic_reward, rule_reward
 
 SFT, DPO, GRPO = (
     {name: values[1] for name, values in TABLES[lesson].items()} for lesson in ("02_sft", "03_dpo", "04_online_rl")
@@ -51,8 +51,9 @@ ARMS = {  # of each method: what is done otherwise than in the lesson
         "rule": {}, "rule and topic": {}, "shuffled rules": {}, "random": {}, "constant": {}, "reference course": {},
     },
 }  # fmt: skip
+ONCE = ("constant", "contrast only", "reference course")  # arms with one seed, for the time they take
 REWARDS: dict[str, Callable] = {
-    "rule": rule_reward, "rule and topic": rule_and_topic_reward, "shuffled rules": rule_reward, "random": random_reward,
+    "rule": rule_reward, "rule and topic": rule_and_topic_reward, "shuffled rules": rule_reward,
 }  # fmt: skip
 
 
@@ -178,8 +179,11 @@ def trained(trainer_class, model, tokenizer, args, rows: Dataset, seed: int, **o
     return {"model": model, "tokenizer": tokenizer, **taken, **({"reward": rewards} if rewards else {})}
 
 
-def rule_rows(seed: int, shuffled: bool) -> list[dict]:
-    """The instructions to practise on; `shuffled`: each with another one's rule, so that the reward fits no question."""
+def practice_rows(seed: int, shuffled: bool) -> list[dict]:
+    """The instructions to practise on; `shuffled`: each with a rule drawn from all, so that the reward fits no question.
+
+    About one in six keeps its own rule by chance, and one in four its kind of rule.
+    """
     rows = load_course_dataset(GRPO["dataset"]).to_list()
     rules = [row["ground_truth"] for row in rows]
     if shuffled:
@@ -188,6 +192,16 @@ def rule_rows(seed: int, shuffled: bool) -> list[dict]:
         {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": rule, "topic": row["topic"]}
         for row, rule in zip(rows, rules)
     ]
+
+
+def coin(seed: int) -> Callable:
+    """A reward of 0 or 1 by the toss of a coin, whatever is said; other tosses at each call."""
+    tosses = random.Random(seed)
+
+    def random_reward(completions: list, **kwargs) -> list[float]:
+        return [float(tosses.random() < 0.5) for _ in completions]
+
+    return random_reward
 
 
 def constant_reward(completions: list, **kwargs) -> list[float]:
@@ -202,8 +216,9 @@ def grpo_run(seed: int, arm: str) -> dict:
         return reference_grpo(model, tokenizer, seed)
     set_seed(seed)
     began = time.perf_counter()
+    reward = coin(seed) if arm == "random" else REWARDS.get(arm, constant_reward)
     live = train_grpo(
-        model, tokenizer, rule_rows(seed, arm == "shuffled rules"), [REWARDS.get(arm, constant_reward)],
+        model, tokenizer, practice_rows(seed, arm == "shuffled rules"), [reward],
         folder=fresh("real_grpo"), steps=GRPO["steps"], learning_rate=GRPO["learning_rate"], group_size=GRPO["group_size"],
         prompts_per_step=GRPO["batch"] * GRPO["accumulation"] // GRPO["group_size"], micro_batch=GRPO["batch"],
         max_new_tokens=GRPO["longest"], temperature=GRPO["temperature"], loss=partial(grpo_loss, loss_type="dr_grpo"),
@@ -214,9 +229,13 @@ def grpo_run(seed: int, arm: str) -> dict:
 
 
 def reference_grpo(model, tokenizer, seed: int) -> dict:
-    """The reference course's settings: 10 problems, 4 answers each, learning rate 5e-6, the library's trainer."""
+    """The reference course's settings: 10 problems, 4 answers each, a box asked for, rate 5e-6, the library's trainer.
+
+    The problems are sums of one step, easier than its GSM8K.
+    """
+    system = {"role": "system", "content": BOX}
     problems = [
-        {"prompt": [{"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
+        {"prompt": [system, {"role": "user", "content": row["question"]}], "ground_truth": extract_gold(row["answer"])}
         for row in load_course_dataset("sprout-sums", limit=10, seed=seed)
     ]
     settings = {
@@ -238,7 +257,8 @@ SUITES = {
 def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> None:
     """The model as it came, then every arm with every seed; the file is written after each."""
     kept = json.loads(path.read_text()) if path.exists() else {}
-    kept |= {"command": f"python -m factory.record --real --only real_{method} --seeds {' '.join(map(str, seeds))}"}
+    known = sorted({*seeds, *(run["seed"] for run in kept.get("runs", []))})
+    kept["command"] = f"python -m factory.record --real --only real_{method} --seeds {' '.join(map(str, known))}"
     if "before" not in kept:
         model, tokenizer = start()
         kept["before"] = measure(model, tokenizer, SUITES[method]) | (
@@ -249,8 +269,9 @@ def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> 
     done = {(run["arm"], run["seed"]) for run in kept["runs"]}
     for seed in seeds:
         for arm in arms:
-            only_once = arm in ("random", "constant", "contrast only", "reference course") and seed != seeds[0]
-            if (arm, seed) not in done and not only_once:
+            again = arm in ONCE and any(name == arm for name, _ in done)
+            if (arm, seed) not in done and not again:
+                done.add((arm, seed))
                 run = RUNS[method](seed, arm)
                 answered = measure(run.pop("model"), run.pop("tokenizer"), SUITES[method])
                 kept["runs"].append({"arm": arm, "seed": seed, "peak_mb": round(peak_memory_mb()), **run, **answered})

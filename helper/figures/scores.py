@@ -86,7 +86,7 @@ def plot_stages(scores: pd.DataFrame) -> Figure:
 
 
 def plot_arms(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A panel a suite: accuracy before (a line) and after each arm (a bar, from the lowest to the highest seed).
+    """A panel a suite: accuracy before (a line) and after each arm: a bar to the mean of its seeds, a whisker over them.
 
     `tables`: suite -> `helper.real_runs.real_runs_table`.
     """
