@@ -35,8 +35,8 @@ def train_a_little(model, tokenizer, folder: Path) -> None:
     stages.run(DPOTrainer, model, tokenizer, args, Dataset.from_list(dpo_rows(model, tokenizer, 0, 20).to_list()))
     live = train_grpo(
         model, tokenizer, practice_rows(0, shuffled=False), [short_reward], folder=folder / "grpo", steps=STEPS,
-        group_size=4, prompts_per_step=2, learning_rate=GRPO["learning_rate"], max_new_tokens=24, bf16=bf16_is_fast(model.device),
-        charts=False,
+        group_size=4, prompts_per_step=2, learning_rate=GRPO["learning_rate"], max_new_tokens=24,
+        bf16=bf16_is_fast(model.device), charts=False,
     )  # fmt: skip
     assert len(live.table()) == STEPS and model.eval()
 

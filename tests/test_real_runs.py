@@ -1,7 +1,10 @@
 """The recorded runs on a real model: tables paired by question, and what is committed."""
 
+import copy
+
 import pytest
 
+from factory.recordings.real_model import regraded
 from helper import load_suite
 from helper.figures.scores import plot_arms
 from helper.real_runs import answers_of, arms_apart, load_real_runs, real_runs_table
@@ -84,3 +87,5 @@ def test_committed_records_are_of_the_questions_that_are_committed(lesson, arms,
         n = len(load_suite(suite))
         for answered in (record["before"], *record["runs"]):
             assert len(answered[suite]["answer"]) == len(answered[suite]["right"]) == n
+    for answered in (record["before"], *record["runs"]):
+        assert regraded(copy.deepcopy(answered)) == answered  # today's graders say the same

@@ -77,6 +77,16 @@ def measure(model, tokenizer, suites: tuple[str, ...]) -> dict[str, dict]:
     return found
 
 
+def regraded(answered: dict) -> dict:
+    """What was measured, with the verdicts of today's graders on the answers that were kept."""
+    for name, found in answered.items():
+        if isinstance(found, dict) and "answer" in found:
+            rows = load_suite(name if name in ROOM else "tool_calls")  # other forms of asking for calls
+            pairs = zip(rows, found["answer"], strict=True)
+            found["right"] = [int(NEW_NAME in text if name == "identity" else grade(row, text)) for row, text in pairs]
+    return answered
+
+
 def tool_forms(model, tokenizer) -> dict[str, dict]:
     """The test of calls put to the model as it came, in the forms in which an instruct model may know what is wanted."""
     rows, examples = load_suite("tool_calls"), load_course_dataset("sprout-tools").to_list()
@@ -257,6 +267,8 @@ SUITES = {
 def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> None:
     """The model as it came, then every arm with every seed; the file is written after each."""
     kept = json.loads(path.read_text()) if path.exists() else {}
+    for answered in (kept.get("before", {}), *kept.get("runs", [])):
+        regraded(answered)
     known = sorted({*seeds, *(run["seed"] for run in kept.get("runs", []))})
     kept["command"] = f"python -m factory.record --real --only real_{method} --seeds {' '.join(map(str, known))}"
     if "before" not in kept:
