@@ -157,19 +157,22 @@ def real_sizes(sizes: dict, speed: dict) -> str:
 
 
 def real_runs(records: dict[str, dict]) -> str:
-    """A markdown table of the recorded runs on a real model: a row an arm, the task and what else it could do."""
-    lines = ["| Lesson | Arm | Seeds | Task (n) | before | after | Everyday questions (n) | before | after | Seconds |"]
-    lines.append("|---" * 10 + "|")
+    """A markdown table of the recorded runs on a real model: a row an arm, its task and the everyday questions."""
+    lines = ["| Lesson | Arm | Seeds | Task, before | after | Everyday questions, before | after | Seconds |"]
+    lines.append("|---" * 8 + "|")
     for lesson, record in records.items():
         task, suite, skills = REAL[lesson]
-        other = real_runs_table(record, "everyday").set_index("arm")
+        other = {row["arm"]: row for row in real_runs_table(record, "everyday").to_dict("records")}
         for row in real_runs_table(record, suite, skills).to_dict("records"):
-            kept, cells = other.loc[row["arm"]], []
-            for name, found in ((suite, row), ("everyday", kept)):
-                ends = f" ({found['lowest']:.0%} to {found['highest']:.0%})" if row["seeds"] > 1 else ""
-                cells.append(f"{name} ({found['n']}) | {found['before']:.0%} | {found['after']:.0%}{ends}".replace("_", " "))
-            lines.append(f"| {lesson}: {task} | {row['arm']} | {row['seeds']} | {' | '.join(cells)} | {row['seconds']} |")
+            named = f"{lesson}: {task} (n {row['n']}; {other[row['arm']]['n']})"
+            cells = [f"{found['before']:.0%} | {with_ends(found)}" for found in (row, other[row["arm"]])]
+            lines.append(f"| {named} | {row['arm']} | {row['seeds']} | {' | '.join(cells)} | {row['seconds']} |")
     return "\n".join(lines)
+
+
+def with_ends(row: dict) -> str:
+    """The mean of the seeds, with the lowest and the highest where there are several."""
+    return f"{row['after']:.0%}" + (f" ({row['lowest']:.0%} to {row['highest']:.0%})" if row["seeds"] > 1 else "")
 
 
 def shown(boards: list[dict]) -> dict[tuple[str, str], str]:
