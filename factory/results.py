@@ -230,7 +230,8 @@ def main() -> int:
     text = put_into(readme.read_text(encoding="utf-8"), table(boards))
     speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
     text = put_into(text, real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed), SIZE_MARKS)
-    text = put_into(text, real_runs({lesson: load_real_runs(lesson) for lesson in REAL}), REAL_MARKS)
+    made = {lesson: load_real_runs(lesson) for lesson in REAL if (RECORDED / f"{lesson}_real_model.json").exists()}
+    text = put_into(text, real_runs(made), REAL_MARKS)
     readme.write_text(text, encoding="utf-8")
     picture(boards)
     return 0

@@ -77,7 +77,7 @@ def test_missing_record():
             {"as in the lesson", "SFT term only", "contrast only", "reference course"},
             ("identity", "everyday", "rules"),
         ),
-        ("04", {"rule", "rule and topic", "shuffled rules", "random", "constant"}, ("rules", "unseen_rules", "everyday")),
+        ("04", {"rule", "rule and topic", "shuffled rules", "constant"}, ("rules", "unseen_rules", "everyday")),
     ],
 )
 def test_committed_records_are_of_the_questions_that_are_committed(lesson, arms, suites):

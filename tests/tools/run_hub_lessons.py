@@ -33,6 +33,7 @@ from factory import run_lessons
 from factory.lessons import NOTEBOOKS, find_lessons
 from helper import extract_gold, load_model_and_tokenizer, set_seed
 from helper.algorithms import train_sft
+from helper.by_model import TABLES
 
 OTHER_MODEL = {  # lesson: the model instead of the one that its notebook names, if it names one: two families are run
     "01": "banghua/Qwen2.5-0.5B-GRPO",
@@ -47,8 +48,13 @@ REPORT = (  # runs behind a lesson's last cell: how far each of its trainings we
     "print({name: int(value.table()['step'].max()) for name, value in globals().copy().items()\n"
     "       if isinstance(value, LiveLog) and not name.startswith('_') and len(value.table())})"
 )
-AS_GPU = "import torch, helper.models; helper.models.choose_device = lambda use_gpu=False: torch.device('cpu')"
-LONG = re.compile(r"(5 if FEW else )(?:\d+ if USE_GPU else )?\d+")  # steps of a training
+AS_GPU = """import torch, helper.models
+from helper.by_model import TABLES
+helper.models.choose_device = lambda use_gpu=False: torch.device("cpu")
+for table in TABLES.values():
+    for name in {"steps", "reward_steps", "ranking_steps"} & set(table):
+        table[name] = (*table[name][:2], 5)  # a few steps will do
+"""
 
 
 def hub_names(path: Path) -> tuple[str | None, str | None]:
@@ -57,9 +63,9 @@ def hub_names(path: Path) -> tuple[str | None, str | None]:
     None where a notebook has no such setting, as lesson 01 for data.
     """
     code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-    found = [re.search(rf'{name} or \("([^"]+)" if USE_GPU', code) for name in ("MODEL_NAME", "DATASET_NAME")]
-    model, dataset = (name and name[1] for name in found)
-    return OTHER_MODEL.get(path.name[:2], model), dataset
+    found = re.search(r'MODEL_NAME or \("([^"]+)" if USE_GPU', code)
+    dataset = TABLES[path.stem]["dataset"][2] if path.stem in TABLES else None
+    return OTHER_MODEL.get(path.name[:2], found and found[1]), dataset
 
 
 def wrong_names(lesson: str, model: str | None, dataset: str | None) -> str:
@@ -123,9 +129,6 @@ def prepare(path: Path, folder: Path, as_gpu: bool = False) -> Path:
     """A copy of a lesson that goes on behind a failed "Did it learn?" and reports its steps at the end."""
     notebook = nbformat.read(path, as_version=4)
     if as_gpu:
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.source = LONG.sub(r"\g<1>5", cell.source)
         notebook.cells.insert(0, nbformat.v4.new_code_cell(AS_GPU, id="as-gpu"))
     for cell in judged_cells(notebook):
         cell.metadata.setdefault("tags", []).append("raises-exception")  # nbclient goes on behind it
