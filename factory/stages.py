@@ -62,10 +62,12 @@ def correction_pairs(
     return pairs
 
 
-def anchor_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str]) -> list[dict]:
+def anchor_rows(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], longest: int = 128
+) -> list[dict]:
     """The model's own answers to other questions, chosen and rejected alike: only the SFT term acts on them."""
-    rows = []
-    for question, answer in zip(questions, generate_responses(model, tokenizer, questions, max_new_tokens=128), strict=True):
+    rows, answers = [], generate_responses(model, tokenizer, questions, max_new_tokens=longest)
+    for question, answer in zip(questions, answers, strict=True):
         own = [{"role": "assistant", "content": answer}]
         rows.append({"prompt": [{"role": "user", "content": question}], "chosen": own, "rejected": own})
     return rows

@@ -24,7 +24,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 from factory import stages
 from factory.everyday import own_form
 from factory.recordings.shared import curve, fresh, write
-from helper import evaluate, extract_gold, generate_responses, grade, load_course_dataset, load_suite, set_seed
+from helper import extract_gold, generate_responses, grade, load_course_dataset, load_suite, set_seed
 from helper.algorithms import grpo_loss, train_grpo
 from helper.by_model import BOX, TABLES
 from helper.machine.device import bf16_is_fast
@@ -64,26 +64,26 @@ def start() -> tuple:
 
 
 def measure(model, tokenizer, suites: tuple[str, ...]) -> dict[str, dict]:
-    """Greedy answers to each suite and whether they are right; "identity": whether they give the new name."""
+    """Greedy answers to each suite, judged."""
     found = {}
     for name in suites:
-        rows = load_suite(name)
-        if name == "identity":
-            answers = generate_responses(model, tokenizer, [row["question"] for row in rows], max_new_tokens=ROOM[name])
-            found[name] = {"answer": answers, "right": [int(NEW_NAME in answer) for answer in answers]}
-        else:
-            table = evaluate(model, tokenizer, rows, max_new_tokens=ROOM[name])
-            found[name] = {"answer": table["answer"].tolist(), "right": table["right"].astype(int).tolist()}
+        asked = [row["question"] for row in load_suite(name)]
+        found[name] = judged(name, generate_responses(model, tokenizer, asked, max_new_tokens=ROOM[name]))
     return found
+
+
+def judged(suite: str, answers: list[str]) -> dict[str, list]:
+    """The answers and whether they are right; "identity": whether they give the new name."""
+    pairs = zip(load_suite(suite), answers, strict=True)
+    right = [int(NEW_NAME in text if suite == "identity" else grade(row, text)) for row, text in pairs]
+    return {"answer": answers, "right": right}
 
 
 def regraded(answered: dict) -> dict:
     """What was measured, with the verdicts of today's graders on the answers that were kept."""
     for name, found in answered.items():
-        if isinstance(found, dict) and "answer" in found:
-            rows = load_suite(name if name in ROOM else "tool_calls")  # other forms of asking for calls
-            pairs = zip(rows, found["answer"], strict=True)
-            found["right"] = [int(NEW_NAME in text if name == "identity" else grade(row, text)) for row, text in pairs]
+        if isinstance(found, dict) and "answer" in found:  # what is no suite is another form of asking for calls
+            found |= judged(name if name in ROOM else "tool_calls", found["answer"])
     return answered
 
 
@@ -102,7 +102,7 @@ def tool_forms(model, tokenizer) -> dict[str, dict]:
         answers = generate_responses(
             model, tokenizer, full_message=conversations, max_new_tokens=ROOM["tool_calls"], batch_size=16
         )
-        found[name] = {"answer": answers, "right": [int(grade(row, text)) for row, text in zip(rows, answers)]}
+        found[name] = judged("tool_calls", answers)
     return found
 
 
@@ -151,8 +151,7 @@ def dpo_rows(model, tokenizer, seed: int, limit: int | None) -> Dataset:
     requests = load_course_dataset("sprout-rules").shuffle(seed=seed)["question"]
     refused, answered, asked_for = DPO["anchors"]
     anchors = others[True][:refused] + others[False][:answered] + list(requests)[:asked_for]
-    same = generate_responses(model, tokenizer, anchors, max_new_tokens=DPO["longest"][1])
-    return Dataset.from_list(made + [pair(q, text, text) for q, text in zip(anchors, same)])
+    return Dataset.from_list(made + stages.anchor_rows(model, tokenizer, anchors, DPO["longest"][1]))
 
 
 def pair(question: str, chosen: str, rejected: str) -> dict:
