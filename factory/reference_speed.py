@@ -6,7 +6,8 @@
         (batch 1 × 8, one epoch, lr 8e-5, float32, gradient checkpointing off), and `quick_sft_settings` with
         `quick_log_probs` and `keep_freed_memory`. The same rows in the same steps.
 
-Both on a random model of SmolLM2-135M's shape. Each side of `sft` is a process of its own, and they take turns, a step
+On a random model of SmolLM2-135M's shape; `generation` takes SmolLM2-135M-Instruct itself where `make real-model` has put
+it. Each side of `sft` is a process of its own, and they take turns, a step
 each: what else runs on the machine then slows both alike, and neither waits while it is timed. Writes
 `data/recorded/reference_speed.json`; the part that is not asked for stays. Its settings: lesson 3 of "Post-training of
 LLMs" (DeepLearning.AI), which turns gradient checkpointing off; TRL 1.16's own default is on, which is slower still.
@@ -21,6 +22,7 @@ import json
 import multiprocessing
 import statistics
 import time
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -29,19 +31,21 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from factory import ROOT
 from factory.real_sizes import PLAIN, RUNS, make_model, status_kb
 from factory.recordings.shared import RECORDED, write
 from helper import bf16_is_fast, load_course_dataset, set_seed
 from helper.generation import generate_tokens
 from helper.library import attention_of
 from helper.machine.memory import keep_freed_memory
-from helper.models import prepare_model
+from helper.models import REAL_MODEL, prepare_model
 from helper.trainers.log_probs import quick_log_probs
 from helper.trainers.speed import quick_sft_settings
 
 RECORD = RECORDED / "reference_speed.json"
+REAL = ROOT / "models" / REAL_MODEL
 SHAPE = "llama-135M"
-QUESTIONS, NEW_TOKENS = 8, 50
+HEROES, NEW_TOKENS = ("a lion", "a baker", "an old car", "the sea", "a king", "two sisters", "a robot", "the moon"), 50
 ROWS, TOKENS = 100, 200
 THEIRS = {
     "per_device_train_batch_size": 1,
@@ -53,9 +57,8 @@ SETTINGS = PLAIN | {"learning_rate": 8e-5, "num_train_epochs": 1}
 ROUNDS = 3  # of generation, in turns
 
 
-def load(attention: str):
-    """The random model of the shape and its tokenizer, made at the first call."""
-    folder = RUNS / SHAPE
+def load(attention: str, folder: Path = RUNS / SHAPE):
+    """The model in `folder` and its tokenizer, in float32; the random one of the shape is made at the first call."""
     if not (folder / "config.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         make_model(SHAPE, folder)
@@ -80,13 +83,12 @@ def conversations(tokenizer, rows: int) -> Dataset:
 
 def record_generation() -> dict:
     """Tokens a second of both ways, in turns; the medians of ROUNDS rounds."""
-    model, tokenizer = load("sdpa")  # the library's default, which the reference course leaves
-    ours, _ = load("eager")  # load_model_and_tokenizer's choice on a CPU
-    rows = conversations(tokenizer, QUESTIONS)
-    prompts = [
-        tokenizer(tokenizer.apply_chat_template(row["messages"][:1], tokenize=False, add_generation_prompt=True)).input_ids
-        for row in rows
-    ]
+    folder = REAL if (REAL / "config.json").exists() else RUNS / SHAPE
+    model, tokenizer = load("sdpa", folder)  # the library's default, which the reference course leaves
+    ours, _ = load("eager", folder)  # load_model_and_tokenizer's choice on a CPU
+    template = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
+    asked = [f"Write a long story about {hero}." for hero in HEROES]  # answers that go on to the limit
+    prompts = [tokenizer(template([{"role": "user", "content": text}])).input_ids for text in asked]
 
     def one_by_one() -> int:
         count = 0
@@ -110,7 +112,7 @@ def record_generation() -> dict:
             print(name, f"{speeds[name][-1]:.1f} tokens a second", flush=True)
     medians = [statistics.median(values) for values in speeds.values()]
     return {
-        "command": "python -m factory.reference_speed --only generation", "shape": SHAPE, "questions": QUESTIONS,
+        "command": "python -m factory.reference_speed --only generation", "model": folder.name, "questions": len(HEROES),
         "new_tokens": NEW_TOKENS, "threads": torch.get_num_threads(),
         "tokens_per_second": {name: [round(value, 1) for value in values] for name, values in speeds.items()},
         "times_faster": round(medians[1] / medians[0], 2),

@@ -35,6 +35,7 @@ OTHER_KINDS = {  # how a file begins that is no JSON: what it is, and what to do
     b"PAR1": "a Parquet file: datasets.Dataset.from_parquet(path) reads it",
     b"\x89PNG": "a picture",
 }
+HUGE_HINT = "a number with thousands of digits: write it as text, or leave it out"
 CUT_HINT = "The file looks cut off there: copy, download or write it again."
 
 
@@ -93,6 +94,10 @@ def _odd_value(rows: list[dict], columns: Iterable[str]) -> str:
         number = bisect_left(range(len(values)), True, key=lambda last: not _fits(values[: last + 1]))
         words = f'In the column "{column:.40}" row {number} (counted from 0) holds {_shown(values[number])}'
         before = next(((place, value) for place, value in enumerate(values[:number]) if value is not None), None)
+        if not _fits([values[number]]):
+            return (
+                f"{words}, which no table can hold (a number or a sign out of range): write it otherwise, or leave it out."
+            )
         words += f", and row {before[0]} {_shown(before[1])}" if before else ""
         return words + ". A column has to be of one type in all rows: mend that row, or leave it out."
     return "A column has to be of one type in all rows: read_jsonl gives them as they are."
@@ -267,8 +272,11 @@ def _parse_line(line: bytes, where: str, last: bool) -> dict:
     except json.JSONDecodeError as error:
         todo = CUT_HINT if cut_off and error.msg != "Extra data" else LIST_HINT if start == b"[" else LINE_HINT
         raise ValueError(f"{where}: not JSON ({error.msg}). {todo}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: {error}.") from None
+    except RecursionError:
+        raise ValueError(f"{where}: lists or objects far too deep in one another. Write the row flatter.") from None
+    except ValueError as error:
+        todo = HUGE_HINT if "int string conversion" in str(error) else error
+        raise ValueError(f"{where}: {todo}.") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: not a JSON object. {LIST_HINT if isinstance(row, list) else LINE_HINT}")
     if line.count(b"[") + line.count(b"{") > DEEPEST and _depth(row) > DEEPEST:

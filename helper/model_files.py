@@ -10,10 +10,12 @@ from pathlib import Path
 
 import huggingface_hub
 import torch
+import transformers
 from huggingface_hub.errors import EntryNotFoundError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LONGEST_HEADER = 100_000_000  # bytes; of safetensors
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 PICKLES = ("*model*.bin", "*model*.pt", "*model*.pth", "consolidated*.pth", "*.ckpt")  # of weights, as others name them
 
 
@@ -31,6 +33,11 @@ def check_folder(folder: Path) -> None:
         raise ModelFault(_is_adapter(str(folder), adapter))
     if (folder / "config.json").is_file():
         _check_config(folder / "config.json")
+        for name in TOKENIZER_FILES:
+            if (folder / name).is_file() and not _json_object(folder / name):
+                raise ModelFault(
+                    f"{folder / name} is no JSON object: it is cut off, or another file. Copy or download it again."
+                )
         _check_weights(folder)
         return
     inside = [path.parent for name in ("config.json", "adapter_config.json") for path in folder.glob(f"*/{name}")]
@@ -60,6 +67,13 @@ def _check_config(path: Path) -> None:
             f'{path} has no "model_type", which says what kind of model it is. Take the config.json that belongs to the '
             "weights, or write it anew: model.save_pretrained(folder)."
         )
+    if config.get("model_type") not in transformers.CONFIG_MAPPING:
+        own = (
+            "comes with code of its own, which is not run here (it could do anything)"
+            if "auto_map" in config
+            else (f"is unknown to the installed transformers {transformers.__version__}")
+        )
+        raise ModelFault(f"{path}: the kind of model {config.get('model_type', '')!r:.60} {own}. Take another model.")
 
 
 def _check_weights(folder: Path) -> None:

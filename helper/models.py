@@ -66,7 +66,7 @@ def load_model_and_tokenizer(model_name: str | os.PathLike, use_gpu: bool = Fals
     except ModelFault:
         raise
     except Exception as error:  # the libraries raise a dozen kinds for a file that is missing, cut off or not what it says
-        kind = ModelFault if _is_damaged(error) else FileNotFoundError
+        kind = FileNotFoundError if isinstance(error, OSError) else ModelFault
         raise kind(_cannot_load(str(model_name), source, error)) from None
     check_loaded(str(model_name), model, tokenizer, loading)
     words = prepare_tokenizer(tokenizer) + unused_weights(loading) + _instead_of_the_hub(model_name, source)

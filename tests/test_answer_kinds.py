@@ -176,7 +176,7 @@ DIFFERENT = {
         ("50¢", "$50"), ("JPY 100", "USD 100"), ("15%", "0.15"), ("A$15", "C$15"), ("15 cents", "$15"), ("₿15", "15"),
     ],
     "Unicode": [
-        ("1²", "12"), ("3⁄4", "3.4"), ("٥", "5"), ("x²", "x2"), ("3\u20135", "-2"),
+        ("1²", "12"), ("3⁄4", "3.4"), ("٥", "6"), ("x²", "x2"), ("3\u20135", "-2"),
     ],
     "LaTeX and Markdown": [
         (r"0.\overline{3}", "0.3"), ("x ≠ 3", "x = 3"), ("10^{-3}", "1000"), ("x <> 5", "x = 5"), ("10^{-3}", "0.01"),
@@ -269,12 +269,13 @@ def _matrix(kind, inside):
 CONVENTIONS = {
     True: [
         ("72", "72 km"), ("5 km", "5 kilometers"), ("28%", "28"), ("0.50", "1/2"), ("{2, 1}", "{1, 2}"),
-        ("2 or 1", "1 or 2"), ("y = 2, x = 1", "x = 1, y = 2"),
+        ("1,000", "1000"), (r"1\,000", "1000"), ("2 or 1", "1 or 2"), ("y = 2, x = 1", "x = 1, y = 2"),
         ("1e3", "1000"), ("10^3", "1000"), (r"1.5 \times 10^3", "1500"), (_matrix("p", "1 & 2"), _matrix("p", "1&2")),
         *((text, plain) for text in ("(B) 42", "B) 42", "B. 42", "B: 42") for plain in ("B", "42")),
     ],
     False: [
-        ("1 km", "1000 m"), ("seventy-two", "72"), ("1,5", "1.5"), ("6 * 12", "72"), ("72 or 27", "72"), ("0.28", "28%"),
+        ("1 km", "1000 m"), ("seventy-two", "72"), ("1,5", "1.5"), ("1 000", "1000"), ("6 * 12", "72"),
+        ("72 or 27", "72"), ("0.28", "28%"),
         ("0.33", "1/3"), ("3.14", r"\pi"), ("1e301", "1" + "0" * 301), ("1.5 million", "1500000"), ("2, 1", "1, 2"),
         (_matrix("p", "1&2"), _matrix("b", "1&2")), (_matrix("p", "0.5"), _matrix("p", r"\frac{1}{2}")),
         ("(2, 1)", "(1, 2)"), *((text, plain) for text in ("B 42", "B42", "(B)42") for plain in ("B", "42")),
@@ -290,6 +291,23 @@ def test_what_lesson_04_says_is_equal(predicted, expected):
 @pytest.mark.parametrize(("predicted", "expected"), CONVENTIONS[False])
 def test_what_lesson_04_says_is_not_equal(predicted, expected):
     assert not answers_match(predicted, expected) and not answers_match(expected, predicted)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [(r"\pm 3", r"\pm3"), (r"1 \pm 2", r"1\pm2"), (r"\frac{3 \pm 2\sqrt{6}}{5}", r"\frac{3\pm2\sqrt{6}}{5}"),
+     (r"\angle1", "∠ 1"), (r"a\equiv3\pmod7", r"a \equiv 3 \pmod 7"), (r"\textbf{(D)}~10", "10"),
+     ("(D)~10", "D"), (r"5~\text{cm}", "5 cm"),
+     ("٤٢", "42"), ("४२", "42")],
+)  # fmt: skip
+def test_spaces_and_digits_are_only_dress(predicted, expected):
+    assert answers_match(predicted, expected) and answers_match(expected, predicted)
+
+
+def test_an_answer_that_is_a_question_is_none():
+    assert extract_answer("The answer is 42? No, 43.") is None
+    assert extract_answer("The answer is 42? Wait. The answer is 6.") == "6"
+    assert extract_answer("What is the answer? The answer is 7.") == "7"
 
 
 def test_every_example_in_the_table_of_lesson_04_is_tested():

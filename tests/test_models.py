@@ -180,6 +180,18 @@ def no_tokenizer(folder):
         path.unlink()
 
 
+def half_a_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{")
+
+
+def with_config(**changes):
+    def spoil(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
 def config_of_another_kind(folder):
     (folder / "config.json").write_text("[]")
 
@@ -191,6 +203,9 @@ def config_of_another_kind(folder):
         (more_layers, "lack .* of the model's weights"),
         (no_tokenizer, "no tokenizer with it|could not be loaded"),
         (config_of_another_kind, "is no JSON object with a model's settings"),
+        (half_a_tokenizer, r"tokenizer\.json is no JSON object: it is cut off"),
+        (with_config(model_type="qwen9"), "'qwen9' is unknown to the installed transformers"),
+        (with_config(model_type="mine", auto_map={"AutoConfig": "mine.C"}), "comes with code of its own, which is not run"),
     ],
 )
 def test_a_damaged_model_gives_one_clear_error(spoil, words, tiny_folder):

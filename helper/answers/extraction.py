@@ -26,6 +26,7 @@ _THOUGHT = re.compile(
     r"|<\|channel\|>(?:analysis|commentary|(?P<end_5>final))(?:<\|message\|>)?",
     re.IGNORECASE,
 )
+_THINKING = ("think", "thought", "reflection", "scratchpad", "channel")  # one of these is in each of its marks
 _REASONING = re.compile(r"<(/?)reasoning>", re.IGNORECASE)
 _SPECIAL_TOKEN = re.compile(r"<\|[^<>|\s]{1,30}\|>|</?s>|<(?:eos|bos|pad|(?:start|end)_of_turn)>")
 _MISSING = frozenset(["", "none", "null", "nan", "nat", "<na>"])
@@ -65,6 +66,9 @@ def without_thoughts(text: str) -> str:
 
     A thought ends without a beginning where the chat template wrote the beginning: all before it is thought.
     """
+    lower = text.lower()
+    if not any(word in lower for word in _THINKING):
+        return text
     said, start, thinking = [], 0, False
     for tag in _THOUGHT.finditer(text):
         if tag.lastgroup:  # it ends a thought
@@ -78,6 +82,8 @@ def without_thoughts(text: str) -> str:
 
 def _without_reasoning(text: str) -> str:
     """Without <reasoning>...</reasoning>, the worked solution in the form of answers in tags."""
+    if "</" not in text:
+        return text
     parts, start, opened = [], 0, None
     for tag in _REASONING.finditer(text):
         if not tag.group(1):
@@ -224,11 +230,13 @@ def _after_phrase(text: str) -> str | None:
 
 
 def _clause(text: str) -> str:
-    """The text up to the end of its first clause; formulas and brackets are never cut."""
+    """The text up to the end of its first clause; formulas and brackets are never cut. A question ("42? No.") is none."""
     text = text.strip()
     whole = [*(match.span() for match in _FORMULA.finditer(text)), *_brackets(text)]
     ends = (match.start() for match in _CLAUSE_END.finditer(text))
     end = next((end for end in ends if not any(start <= end < stop for start, stop in whole)), None)
+    if end is not None and text[end] == "?":
+        return ""
     clause = _TRAILING.sub("", text[:end].strip())
     formula = _FORMULA.fullmatch(clause)
     return next(filter(None, formula.groups())).strip() if formula else clause

@@ -28,6 +28,7 @@ _TRANSLATION = str.maketrans(_SIGNS) | _INVISIBLE
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣʸᵃᵇᵏᵐ", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₓₙₖₘₜ"
 _SMALL_FRACTION = re.compile(r"([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)|[¼-¾⅐-⅞↉]")
 _RAISED_OR_LOWERED = re.compile(rf"[{_RAISED}]+|[{_LOWERED}]+")
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")  # Arabic, Devanagari ...
 _ROOT = re.compile(r"(³√|⁴√|[√∛∜])\s*(?:([0-9]+(?:\.[0-9]+)?|[a-zA-Z])|\(([^()]*)\))?")
 
 # LaTeX.
@@ -71,15 +72,14 @@ _REPEATING = re.compile(r"(?<![0-9.,])([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)\s
 _SPECIAL = re.compile(r"!=|<=|>=|\\not\s*=")
 _SPECIALS = {"!=": r"\ne ", "<=": r"\le ", ">=": r"\ge "}
 _MARKDOWN = re.compile(r"(?<![\w)}\]*_])(\*\*\*|\*\*|\*|___|__|_)(?=[^\s*_])([^*_]+)(?<=[^\s*_])\1(?![\w(*])")
-_SPACES = re.compile(r"(?<=[0-9}])[ \t]{0,9}~[ \t]*+(?=[a-zA-Z])|[ \t\r\n\f\v]++|(?<=[0-9}])~")
+_SPACES = re.compile(r"(?<=[0-9})\]])[ \t]{0,9}~[ \t]*+(?=[a-zA-Z])|[ \t\r\n\f\v]++|(?<=[0-9})\]])~")
 _HALF_DAY = re.compile(r"(?<=[0-9}])( ?)(?:([apAP])\. ?([mM])\b\.?|([AP])(M)\b)")  # "3:30 p.m.", "3:30 PM"
 _NO_THOUSANDS = re.compile(rf"(?<![0-9]){THIN}|{THIN}(?![0-9]{{3}}(?![0-9]))")
 _MICRO = re.compile(r"(?<=[0-9 ])\\mu\s*(?=[mgsLlAVWFN]\b)")
 _INDEX = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
 _OUTER = re.compile(r"\(([^(),]+|\([^(),]+\))\)|\{([^{},]+|\{[^{},]+\})\}")
-_NEEDLESS_SPACE = re.compile(
-    r" (?=[^\w.,])|(?<=[^\w.,]) |(?<=,) (?![0-9]{3}(?![0-9]))|(?<=[0-9]) (?=[^\W\d_])|(?<=\\[lgn]e) (?=[0-9])"
-)
+_NEEDLESS_SPACE = re.compile(r" (?=[^\w.,])|(?<=[^\w.,]) |(?<=,) (?![0-9]{3}(?![0-9]))|(?<=[0-9]) (?=[^\W\d_])")
+_COMMAND_SPACE = re.compile(r"(\\[a-zA-Z]++) (?=[0-9])")  # a digit ends a command's name as well: "\pm 3"
 _WORDS_ONLY = re.compile(  # perhaps behind a time of day
     r"(?:[0-9]{1,2}:[0-9]{2})?[^\W\d_](?:[^\W\d_]|[ .;:!?'\"]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{3}))*+"
 )
@@ -107,7 +107,7 @@ def clean(answer: str) -> str:
 
 def squeezed(text: str) -> str:
     """A cleaned text without needless spaces, words alone in lower case ("R" and "r" may be two variables)."""
-    text = _NEEDLESS_SPACE.sub("", text)
+    text = _COMMAND_SPACE.sub(r"\1", _NEEDLESS_SPACE.sub("", text))
     return text.casefold() if _WORDS_ONLY.fullmatch(text) else text
 
 
@@ -115,7 +115,7 @@ def _plain_signs(text: str) -> str:
     """One sign for each thing where Unicode has several: "７２", "⅓", "x⁴", "√16", all kinds of dashes and spaces."""
     text = _SMALL_FRACTION.sub(_in_line, text)
     text = _RAISED_OR_LOWERED.sub(_as_index, _ROOT.sub(_as_root, text))
-    text = text.translate(_TRANSLATION)
+    text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit.group())), text.translate(_TRANSLATION))
     return unicodedata.normalize("NFKC", text).translate(_TRANSLATION)
 
 
