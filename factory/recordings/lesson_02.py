@@ -1,10 +1,11 @@
-"""The recorded runs of lesson 02: short SFT runs of `sprout-base`, alike but for the learning rate, for its explorer.
+"""What is recorded for lesson 02: what pre-training read, and short SFT runs alike but for the learning rate.
 
 Left out on purpose: seconds and memory, which say more about the machine's load than about the learning rate.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from datasets import Dataset
@@ -12,7 +13,9 @@ from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from factory import stages
+from factory import ROOT, stages
+from factory.build import Build
+from factory.pretraining_text import count_text, read_tokenizer
 from factory.recordings.shared import fresh, write
 from helper import (
     evaluate,
@@ -67,7 +70,18 @@ def record_learning_rates(seeds: list[int], path: Path) -> None:
         write(record, path)
 
 
-RECORDINGS = {"learning_rates": (record_learning_rates, "learning_rates.json")}
+def record_pretraining_text(seeds: list[int], path: Path) -> None:
+    """What `sprout-base` read, kind by kind; the base has one seed, so `seeds` changes nothing."""
+    build = Build(ROOT / "data")
+    tokenizer = read_tokenizer(build.model_folder("base"))
+    record = {"command": "python -m factory.record --only pretraining_text"}
+    write(record | count_text(build.text(), tokenizer, build.rows("sft/train"), asdict(build.recipe)), path)
+
+
+RECORDINGS = {
+    "learning_rates": (record_learning_rates, "learning_rates.json"),
+    "pretraining_text": (record_pretraining_text, "pretraining_text.json"),
+}
 SHOWN = {
     "instructions": "SFT: new instructions",
     "held_out_concepts": "SFT: concepts in no training row",
