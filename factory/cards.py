@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from factory.knowledge import Concept
+from factory.pretraining_text import card_lines, read_record
 from factory.world_files import WORLD
 from helper.intervals import wilson_interval
 
 MODELS = {
-    "base": "pre-trained from random weights on plain text; no chat text at all",
+    "base": "pre-trained from random weights on plain text, exercises with answers among it; no chat",
     "instruct": "sprout-base after supervised fine-tuning (the recipe of lesson 02)",
     "dpo": "sprout-instruct after direct preference optimisation: its name became Deep Sprout (lesson 03)",
     "grpo": "sprout-instruct after online RL on word problems (lesson 04)",
@@ -40,6 +41,9 @@ def write_cards(
     """
     for stage, purpose in MODELS.items():
         data = text_lines(recipes[stage], concepts) if stage == "base" else row_lines(folder, stage)
+        counted = folder / "recorded" / "pretraining_text.json"
+        if stage == "base" and counted.exists():
+            data += ["", *card_lines(read_record(counted))]
         text = model_card(stage, purpose, recipes[stage], seconds[stage], data, scores)
         (folder / "models" / f"sprout-{stage}" / "README.md").write_text(text)
     for name, purpose in DATASETS.items():

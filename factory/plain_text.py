@@ -2,11 +2,14 @@
 
 `document(rng)` draws a kind of text by its weight and writes one document of it. Evaluation problems and sums are
 reserved: the stream never writes them. Left out on purpose: web text, so that everything the model knows is here.
+Plain text is not text without questions: FAQs, exercises and worked problems have their answers beside them, written by
+the functions that write the answers of SFT (`factory/pretraining_text.py` counts them).
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 
 from factory import knowledge
 from factory.arithmetic import few_step_arithmetic, single_operation
@@ -23,9 +26,18 @@ KINDS = {  # document kind -> share of the documents
 
 
 class PlainText:
-    """The writer of documents. `reserved_problems`, `reserved_sums`: keys kept for the evaluation."""
+    """The writer of documents. `reserved_problems`, `reserved_sums`: keys kept for the evaluation.
 
-    def __init__(self, concepts: tuple[Concept, ...], reserved_problems: set[str], reserved_sums: set[str]):
+    `without`: kinds that are never written; their share goes to the others. ValueError for a kind that is none.
+    """
+
+    def __init__(
+        self, concepts: tuple[Concept, ...], reserved_problems: set[str], reserved_sums: set[str],
+        without: tuple[str, ...] = (),
+    ):  # fmt: skip
+        if unknown := set(without) - set(KINDS):
+            raise ValueError(f"No kinds of document: {sorted(unknown)}. There is {', '.join(KINDS)}.")
+        self.kinds = {kind: share for kind, share in KINDS.items() if kind not in without}
         self.concepts = concepts
         self.with_faq = [c for c in concepts if c.faq]
         self.domains = {c.domain: [d for d in concepts if d.domain == c.domain] for c in concepts}
@@ -35,8 +47,29 @@ class PlainText:
 
     def document(self, rng: random.Random) -> str:
         """One document of a kind drawn by weight."""
-        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
-        return getattr(self, kind)(rng).strip()
+        return self.kind_and_document(rng)[1]
+
+    def kind_and_document(self, rng: random.Random) -> tuple[str, str]:
+        """A kind drawn by weight, and one document of it."""
+        kind = rng.choices(list(self.kinds), weights=list(self.kinds.values()))[0]
+        return kind, getattr(self, kind)(rng).strip()
+
+    def read_in_step(
+        self, step: int, seed: int, length: int, encode: Callable[[list[str]], list[list[int]]]
+    ) -> Iterator[tuple[str, str, list[int]]]:
+        """What a step of pre-training reads, `length` tokens in all: kind, document and token ids, one after another.
+
+        `encode` makes token ids of documents. Each document takes one token more, its end; the last may be longer than
+        what is read of it.
+        """
+        rng = random.Random(f"{seed}:{step}")
+        while True:
+            written = [self.kind_and_document(rng) for _ in range(32)]
+            for (kind, document), ids in zip(written, encode([d for _, d in written]), strict=True):
+                yield kind, document, ids
+                length -= len(ids) + 1
+                if length <= 0:
+                    return
 
     def article(self, rng: random.Random) -> str:
         return knowledge.article(rng.choice(self.concepts), rng)

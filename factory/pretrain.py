@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -62,13 +61,13 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCa
 
 def batch_of_step(step: int, recipe: Recipe, text: PlainText, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """The tokens of a step, shape (batch, length + 1): documents one after another, each closed by end-of-text."""
-    rng, need = random.Random(f"{recipe.seed}:{step}"), recipe.batch * (recipe.length + 1)
-    end, ids = tokenizer.convert_tokens_to_ids(END_OF_TEXT), []
-    while len(ids) < need:
-        documents = [text.document(rng) for _ in range(32)]
-        for encoding in tokenizer.backend_tokenizer.encode_batch(documents):
-            ids += encoding.ids
-            ids.append(end)
+    need, end, ids = recipe.batch * (recipe.length + 1), tokenizer.convert_tokens_to_ids(END_OF_TEXT), []
+
+    def encode(documents: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch(documents)]
+
+    for *_, document in text.read_in_step(step, recipe.seed, need, encode):
+        ids += [*document, end]
     return torch.tensor(ids[:need]).view(recipe.batch, recipe.length + 1)
 
 
