@@ -1,10 +1,11 @@
-"""What is recorded for lesson 02: what pre-training read, and short SFT runs alike but for the learning rate.
+"""What is recorded for lesson 02: what pre-training read, what it gave, and short SFT runs with several learning rates.
 
 Left out on purpose: seconds and memory, which say more about the machine's load than about the learning rate.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from factory import ROOT, stages
+from factory import ROOT, small_bases, stages
 from factory.build import Build
-from factory.pretraining_text import count_text, read_tokenizer
-from factory.recordings.shared import fresh, write
+from factory.pretraining_text import count_text, read_record, read_tokenizer
+from factory.recordings.shared import command, fresh, write
 from helper import (
     evaluate,
     generate_responses,
@@ -78,7 +79,38 @@ def record_pretraining_text(seeds: list[int], path: Path) -> None:
     write(record | count_text(build.text(), tokenizer, build.rows("sft/train"), asdict(build.recipe)), path)
 
 
+def record_pretraining_gave(seeds: list[int], path: Path) -> None:
+    """What the same SFT reaches from three small bases that read different things; goes on where it stopped."""
+    suites = {name: load_suite(name) for name in small_bases.SUITES}
+    record = {
+        "command": command("pretraining_gave", seeds), "recipe": asdict(small_bases.SMALL),
+        "sft": stages.SFT_SETTINGS | small_bases.SFT, "read_by_none": list(small_bases.NUMBERS),
+        "exercises": list(small_bases.EXERCISES),
+        "unread": small_bases.unread_concepts(), "bases": {}, "runs": [],
+    }  # fmt: skip
+    if path.exists():
+        old = read_record(path)
+        record |= {key: old[key] for key in ("bases", "runs")} if old["recipe"] == record["recipe"] else {}
+    for seed in seeds:
+        for arm in small_bases.ARMS:
+            if [arm, seed] in [[run["arm"], run["seed"]] for run in record["runs"]]:
+                continue
+            work = ROOT / "runs" / "record" / "small_bases" / arm.replace(" ", "_")
+            base, tokenizer = small_bases.small_base(arm, work)
+            if arm not in record["bases"]:
+                log = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
+                record["bases"][arm] = {
+                    "loss": log[-1]["loss"],
+                    "own_form": small_bases.own_form_of(base, tokenizer, suites),
+                }
+            after = small_bases.after_sft(base, tokenizer, suites, seed, fresh("small_sft"))
+            record["runs"].append({"arm": arm, "seed": seed, "right": after})
+            write(record, path)
+            print(arm, seed, {name: text.count("1") / len(text) for name, text in after.items()}, flush=True)
+
+
 RECORDINGS = {
+    "pretraining_gave": (record_pretraining_gave, "02_what_pretraining_gave.json"),
     "learning_rates": (record_learning_rates, "learning_rates.json"),
     "pretraining_text": (record_pretraining_text, "pretraining_text.json"),
 }
