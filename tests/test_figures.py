@@ -173,6 +173,12 @@ def test_the_scoreboard_is_sorted_by_gain():
     assert [change.split()[0] for change in changes] == ["+50.0", "+0.0"]
 
 
+def test_the_first_stage_has_the_colour_of_before_and_the_second_that_of_after():
+    colours = [bar.get_facecolor()[:3] for bar in scores.plot_stages(STAGES).axes[0].patches]
+    wanted = [to_rgb(figure_module.RED), to_rgb(figure_module.BLUE)]
+    assert list(dict.fromkeys(colours))[:2] == wanted
+
+
 def test_figures_show_the_numbers_they_are_given():
     axis = methods.plot_dpo_loss([1.0]).axes[0]
     margins, losses = axis.lines[0].get_data()

@@ -3,8 +3,9 @@
 import json
 from itertools import combinations
 
+import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from factory import record, results
 from factory.lessons import find_lessons
@@ -30,6 +31,39 @@ def test_table_holds_medians_and_spread():
 def test_a_lesson_without_training_has_its_time_only():
     text = results.table([board(0, 0.8), {**board(0, 0.8, "01_intro"), "train_seconds": 0.0}])
     assert text.count("| 01_intro |") == 1 and "| 01_intro | none | 4.0 minutes |" in text
+
+
+def executed(change, n=295):
+    """A notebook whose scoreboard shows such a change of one metric."""
+    cells = f"<th>held out concepts</th><td>{n}</td><td>{change} (+1.0 to +2.0)</td>"
+    html = f"<table><tr><th>metric</th></tr><tr>{cells}</tr></table>"
+    output = new_output("display_data", data={"text/html": html})
+    return new_notebook(cells=[new_code_cell("save_scoreboard('02_sft', board)", outputs=[output])])
+
+
+def test_the_range_of_a_gain_holds_the_committed_run(tmp_path):
+    path, boards = tmp_path / "02_sft.ipynb", [board(0, 0.8), board(1, 0.9)]
+    for change, n, gain in (
+        ("+12.5 points", 295, "+12.5 to +90.0"), ("-3.0 points", 295, "-3.0 to +90.0"),
+        ("+85.0 points", 295, "+80.0 to +90.0"), ("+1.25", 295, "+80.0 to +90.0"),
+        ("+12.5 points", 100, "+80.0 to +90.0"),
+    ):  # fmt: skip
+        nbformat.write(executed(change, n), path)
+        text = results.table(boards, {"02_sft": results.committed_gains(path)})
+        assert f"| 85.0% | {gain} points |" in text
+    boards[1]["metrics"][0]["n"], other = 290, executed("+12.5 points", 100)  # a number that each run has for itself
+    nbformat.write(other, path)
+    assert "+12.5 to +90.0 points" in results.table(boards, {"02_sft": results.committed_gains(path)})
+    nbformat.write(new_notebook(cells=[new_code_cell("save_scoreboard('02_sft', board)")]), path)
+    assert results.committed_gains(path) == {}
+
+
+def test_the_readme_has_the_committed_runs():
+    """Whoever executes the lessons anew writes the README anew, with `python -m factory.results`."""
+    committed = {path.stem: results.committed_gains(path) for path in find_lessons()}
+    text = results.table(json.loads(results.RECORD.read_text()), committed)
+    assert f"{results.MARKS[0]}\n{text}\n" in (results.ROOT / "README.md").read_text()
+    assert sum(map(len, committed.values())) >= 20
 
 
 @pytest.mark.parametrize("before", [0.1, 0.8])

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helper.figures.figure import BLUE, COLOURS, GREY, HATCHES, INK, RED, drawing, make_figure
+from helper.figures.figure import BLUE, GREEN, GREY, HATCHES, INK, ORANGE, PURPLE, RED, SKY, drawing, make_figure
+
+STAGES = (RED, BLUE, GREEN, PURPLE, ORANGE, SKY, GREY)  # of stages in order: the first is "before", the second "after"
 
 
 def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
@@ -69,7 +71,7 @@ def plot_stages(scores: pd.DataFrame) -> Figure:
     width, said = 0.8 / len(stages), []
     with drawing():
         figure, (axis,) = make_figure(1, 1, min(max(6.0, 1.3 * len(skills) + 1), 9.5), 3.6)
-        for number, (stage, colour, hatch) in enumerate(zip(stages, COLOURS * 9, HATCHES * 9, strict=False)):
+        for number, (stage, colour, hatch) in enumerate(zip(stages, STAGES * 9, HATCHES * 9, strict=False)):
             rows = scores[scores["stage"] == stage].set_index("skill").reindex(skills)
             places = np.arange(len(skills)) + (number - (len(stages) - 1) / 2) * width
             error = np.clip([rows["right"] - rows["low"], rows["high"] - rows["right"]], 0, None)
