@@ -224,7 +224,7 @@ def ask_with_examples(
     return table
 
 
-def few_shot_prompt(row: dict, examples: list[dict], draw: random.Random, shots: int = 3) -> str:
+def few_shot_prompt(row: dict, examples: list[dict], draw: random.Random) -> str:
     """Solved examples as the plain text has them, then the question as it was put, for the base model to go on from.
 
     `examples`: {"skill", "question", "answer"}; of the question's skill, where there are such. A skill that the text
@@ -234,6 +234,7 @@ def few_shot_prompt(row: dict, examples: list[dict], draw: random.Random, shots:
     pool = same or [other for other in examples if other["skill"] == "define"] or examples
     if not pool:
         raise ValueError("No examples to put before the question.")
+    shots = 2 if row["skill"] == "word_problem" else 3  # long ones must leave room in the model's window
     shown, text = draw.sample(pool, min(shots, len(pool))), ""
     as_tasks = bool(same) and row["skill"] in TASKS
     for other in shown:
