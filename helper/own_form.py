@@ -158,7 +158,7 @@ def ask_in_own_form(model, tokenizer, rows: list[dict]) -> pd.DataFrame:
 
 def skill_names(table: pd.DataFrame) -> pd.Series:
     """The skill of each row; that of a concept in no SFT row is named apart: "define, held out"."""
-    return table["skill"] + table["id"].str.startswith("held_out").map({True: ", held out", False: ""})
+    return table["skill"] + table["id"].astype(str).str.startswith("held_out").map({True: ", held out", False: ""})
 
 
 def ledger(columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
