@@ -28,6 +28,7 @@ TABLES = {
         "warmup_steps":       (20,                5,                   20),
         "adam_beta2":         (0.95,              0.999,               0.999),  # a short run: averages must settle early
         "max_length":         (256,               256,                 1024),  # tokens; what is longer is cut
+        "eval_steps":         (100,               20,                  100),  # between two looks at the rows held back
         "short_steps":        (60,                5,                   20),  # of the trainings of section 8
         "quick":              (False,             True,                False),  # faster ways that only large models need
         "probe":              (10,                5,                   10),  # steps timed beforehand

@@ -1,4 +1,4 @@
-"""A question of Sprout's suites in the base model's own form: as the plain text of pre-training would have put it.
+"""Questions of Sprout's suites in the base model's own form: as the plain text of pre-training would have put them.
 
 `ask_in_own_form` asks a whole suite so and grades the answers with the suite's own graders; `own_form` shows one prompt.
 The wordings are those of the text (`tests/test_own_form.py` holds the two together); no wording is an evaluation's.
@@ -158,7 +158,7 @@ def ask_in_own_form(model, tokenizer, rows: list[dict]) -> pd.DataFrame:
 
 def skill_names(table: pd.DataFrame) -> pd.Series:
     """The skill of each row; that of a concept in no SFT row is named apart: "define, held out"."""
-    return table["skill"] + table["id"].str.startswith("held_out").map({True: ", held out", False: ""})
+    return table["skill"] + table["id"].astype(str).str.startswith("held_out").map({True: ", held out", False: ""})
 
 
 def ledger(columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -203,18 +203,40 @@ def what_sft_did(own: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=order).rename_axis("skill")
 
 
-def few_shot_prompt(row: dict, examples: list[dict], draw: random.Random, shots: int = 3) -> str:
+def ask_with_examples(
+    model, tokenizer, rows: list[dict], examples: list[dict], draw: random.Random, longest: int = 112
+) -> pd.DataFrame:
+    """The rows asked as they stand, behind solved examples (`few_shot_prompt`): id, skill, question, prompt, answer, right.
+
+    Greedy, at most `longest` tokens. A word problem counts by its final number, without a box.
+    """
+    found, prompts = {}, {row["id"]: few_shot_prompt(row, examples, draw) for row in rows}
+    brief = {*TASKS, *SENTENCES, "fine", "refuse", "identity"}  # one line is an answer
+    for one_line in (True, False):
+        part = [row for row in rows if (row["skill"] in brief) == one_line]
+        room, stop = (min(longest, SHORT), "\n") if one_line else (longest, ["\nQuestion:", "\n\n"])
+        texts = complete_text(model, tokenizer, [prompts[row["id"]] for row in part], room, stop=stop)
+        found |= {row["id"]: text.strip() for row, text in zip(part, texts, strict=True)}
+    table = pd.DataFrame([{key: row[key] for key in ("id", "skill", "question")} for row in rows])
+    table["prompt"], table["answer"] = table["id"].map(prompts), table["id"].map(found)
+    graded = [tidy(row, found[row["id"]]) if row["skill"] == "word_problem" else found[row["id"]] for row in rows]
+    table["right"] = [grade(row, answer) for row, answer in zip(rows, graded, strict=True)]
+    return table
+
+
+def few_shot_prompt(row: dict, examples: list[dict], draw: random.Random) -> str:
     """Solved examples as the plain text has them, then the question as it was put, for the base model to go on from.
 
     `examples`: {"skill", "question", "answer"}; of the question's skill, where there are such. A skill that the text
     lacks gets its examples as "Question: ... Answer: ...".
     """
     same = [other for other in examples if other["skill"] == row["skill"] and other["question"] != row["question"]]
-    pool = same or [other for other in examples if other["skill"] == "define"]
+    pool = same or [other for other in examples if other["skill"] == "define"] or examples
     if not pool:
-        raise ValueError("No examples: they need rows of the question's skill or of the skill define.")
+        raise ValueError("No examples to put before the question.")
+    shots = 2 if row["skill"] == "word_problem" else 3  # long ones must leave room in the model's window
     shown, text = draw.sample(pool, min(shots, len(pool))), ""
-    as_tasks = row["skill"] in TASKS
+    as_tasks = bool(same) and row["skill"] in TASKS
     for other in shown:
         if as_tasks:
             text += own_form(other) + other["answer"] + "\n"

@@ -33,10 +33,20 @@ STAGES = pd.DataFrame(
 SORTED = scores.plot_scoreboard(scoreboard({"same": ([True], [True]), "word_problems": ([True, False] * 20, [True] * 40)}))
 SCORES = scoreboard({"right": ([True, False] * 20, [True] * 40), "pass@8": ([0.5, 0.25], [0.75, 0.5])})
 
+HELD_BACK = pd.DataFrame({"step": [10, 20, 30], "eval_loss": [0.9, 0.11, 0.2]})
+GAVE = pd.DataFrame(
+    [
+        {"n": 60, "there": 0.9, "gone": 0.1, "difference": -0.8, "low": -0.9, "high": -0.7, "verdict": "unlocked"},
+        {"n": 60, "there": 0.2, "gone": 0.1, "difference": -0.1, "low": -0.2, "high": 0.1, "verdict": "not learned"},
+    ],
+    index=pd.Index(["reverse", "sort"], name="skill"),
+)
 CHARTS = {"loss (nats)": {"loss": ""}, "both": {"loss": "chosen", "reward": "rejected"}, "reward": {"reward": ""}}
 FIGURES = {
     "training": lambda: training.plot_training(LOG, ["loss", "reward"], ["loss", "reward ($)"]),
     "training of one": lambda: training.plot_training(LOG, ["loss"]),
+    "losses": lambda: training.plot_losses(LOG, HELD_BACK),
+    "with and without": lambda: scores.plot_with_and_without(GAVE),
     "scoreboard": lambda: scores.plot_scoreboard(SCORES),
     "next tokens": lambda: tokens.plot_next_tokens({"base $x$": TOKENS, "instruct": TOKENS}),
     "stages": lambda: scores.plot_stages(STAGES),
@@ -83,6 +93,8 @@ def test_the_text_tells_the_numbers():
     assert training.trend("rate", pd.Series([1.0, 0.0, 0.5])) == "rate falls from 1 to 0, then rises to 0.5"
     assert training.trend("x", pd.Series([0.5, 0.5])) == "x ends where it began, at 0.5"
     assert training.trend("x", pd.Series([math.nan])) == "x: no values"
+    assert "lowest: step 20, 0.110" in training.plot_losses(LOG, HELD_BACK).alt
+    assert "reverse 90% with, 10% without, unlocked: -80 (-90 to -70) points" in scores.plot_with_and_without(GAVE).alt
     assert "loss falls from 0.75 to 0.0253" in training.plot_training(LOG, ["loss"]).alt
     assert "right (n=40) 50.0% before, 100.0% after, change +50.0 points (" in FIGURES["scoreboard"]().alt.replace("\n", " ")
     assert '"$" 50%, "␣the" 25%' in FIGURES["next tokens"]().alt

@@ -87,6 +87,31 @@ def plot_stages(scores: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_with_and_without(table: pd.DataFrame) -> Figure:
+    """A row a skill: right answers after the same SFT, from a base that read its documents and from one that did not.
+
+    `table`: `helper.pretraining_gave.pretraining_gave`; at the right its verdict and the difference with its interval.
+    """
+    said, rows = [], table.reset_index().to_dict("records")
+    with drawing():
+        figure, (axis,) = make_figure(1, 1, 9, 1.2 + 0.36 * len(rows))
+        places = np.arange(len(rows))[::-1]
+        axis.hlines(places, table["gone"], table["there"], color=GREY, linewidth=1)
+        for name, label, colour, marker in (("there", "documents read", GREEN, "s"), ("gone", "not read", PURPLE, "v")):
+            axis.plot(table[name], places, color=colour, marker=marker, linestyle="", markersize=7, label=label)
+        for place, row in zip(places, rows, strict=True):
+            change = f"{100 * row['difference']:+.0f} ({100 * row['low']:+.0f} to {100 * row['high']:+.0f})"
+            words = f"{row['verdict']}: {change} points"
+            axis.annotate(words, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+            said.append(f"{row['skill']} {row['there']:.0%} with, {row['gone']:.0%} without, {words}")
+        axis.set_yticks(places, [f"{row['skill']} (n={row['n']})" for row in rows])
+        axis.set(xlim=(-0.03, 1.03), ylim=(-0.7, len(rows) - 0.3), xlabel="right answers in chat after SFT")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    figure.alt = f"Right answers after SFT: {'; '.join(said)}."
+    return figure
+
+
 def plot_arms(tables: dict[str, pd.DataFrame]) -> Figure:
     """A panel a suite: accuracy before (a line) and after each arm: a bar to the mean of its seeds, a whisker over them.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helper.figures.figure import BLUE, COLOURS, LINES, RED, drawing, make_figure
+from helper.figures.figure import BLUE, COLOURS, LINES, ORANGE, RED, drawing, make_figure
 
 
 def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str] | None = None) -> Figure:
@@ -33,6 +33,30 @@ def plot_training(log_table: pd.DataFrame, columns: list[str], titles: list[str]
         for axis in axes[len(columns) :]:
             axis.set_visible(False)
     figure.alt = f"Curves over {log_table['step'].max()} training steps: {'; '.join(said)}."
+    return figure
+
+
+def plot_losses(log_table: pd.DataFrame, held_back: pd.DataFrame) -> Figure:
+    """Training loss and the loss on rows held back, on a logarithmic axis; the lowest of the latter is marked.
+
+    `log_table`: `live.table()` (step, loss); `held_back`: step and eval_loss.
+    """
+    best = held_back.loc[held_back["eval_loss"].idxmin()]
+    with drawing():
+        figure, (axis,) = make_figure(1, 1, 6.5, 3.2)
+        values = log_table[["step", "loss"]].dropna()
+        smooth = values["loss"].rolling(max(1, len(values) // 12), min_periods=1, center=True).mean()
+        axis.plot(values["step"], values["loss"], color=BLUE, alpha=0.35, linewidth=1)
+        axis.plot(values["step"], smooth, color=BLUE, linewidth=2, label="rows trained on")
+        axis.plot(
+            held_back["step"], held_back["eval_loss"], color=ORANGE, marker="D", linestyle="--", label="rows held back"
+        )
+        words = f"lowest: step {best['step']:.0f}, {best['eval_loss']:.3f}"
+        axis.annotate(words, (best["step"], best["eval_loss"]), (0, 14), textcoords="offset points", ha="right", fontsize=9)
+        axis.set(yscale="log", xlabel="step", ylabel="loss, nats a token")
+        axis.legend(frameon=False)
+    curves = f"{trend('rows trained on', smooth)}; {trend('rows held back', held_back['eval_loss'])}"
+    figure.alt = f"Losses on a logarithmic axis: {curves}; {words}."
     return figure
 
 
