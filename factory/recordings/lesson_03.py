@@ -30,7 +30,7 @@ from helper import (
     load_suite,
 )
 from helper.algorithms import pad_responses, preference_losses, response_logits
-from helper.algorithms.train_preferences import encoded, train_preferences
+from helper.algorithms.train_preferences import encoded, read_reference, train_preferences
 from helper.machine.device import bf16_is_fast
 
 LOSSES = {
@@ -45,7 +45,8 @@ LOSSES = {
 }
 TUNING_SEED = 9
 OLD, NEW = "Sprout", "Deep Sprout"
-LONGEST = {"name": 48, "other": 56, "maths": 72}  # tokens an answer may have
+SHORT_ANSWER = 70  # characters of an anchor: a long one makes every row of its batch long
+LONGEST = {"name": 48, "maths": 72}  # tokens an answer may have
 
 
 # ---------------------------------------------------------------- what all of them share
@@ -109,9 +110,11 @@ def other_rows(first: int, step: int) -> list[dict]:
     return [row for row in load_suite("instructions") if row["skill"] != "identity"][first::step]
 
 
-def right_on(model, tokenizer, rows: list[dict], longest: int) -> list[bool]:
-    """Verdicts on the rows of a suite."""
-    return evaluate(model, tokenizer, rows, max_new_tokens=longest, batch_size=256)["right"].tolist()
+def judged(model, tokenizer, suites: dict[str, list[dict]], longest: int) -> dict[str, str]:
+    """Verdicts on the rows of each suite, all answered in one batch."""
+    rows = [row for suite in suites.values() for row in suite]
+    right = iter(evaluate(model, tokenizer, rows, max_new_tokens=longest, batch_size=512)["right"])
+    return {name: digits(next(right) for _ in suite) for name, suite in suites.items()}
 
 
 # ---------------------------------------------------------------- contrast against imitation
@@ -206,17 +209,13 @@ class Practice:
     def tune(self, arm: str, rate: float) -> dict:
         """The share of right answers to the questions to tune on."""
         student, about = self.train(arm, rate, TUNING_SEED)
-        return about | {"validation": share(right_on(student, self.tokenizer, self.validation, LONGEST["maths"]))}
+        right = judged(student, self.tokenizer, {"validation": self.validation}, LONGEST["maths"])
+        return about | {"validation": share(right["validation"])}
 
     def run(self, arm: str, rate: float, seed: int) -> dict:
         """Verdicts on the held-out questions."""
         student, about = self.train(arm, rate, seed)
-        return about | self.judged(student)
-
-    def judged(self, model) -> dict:
-        """Verdicts, a suite."""
-        longest = {"word_problems": LONGEST["maths"], "other_skills": LONGEST["other"]}
-        return {name: digits(right_on(model, self.tokenizer, rows, longest[name])) for name, rows in self.tests.items()}
+        return about | judged(student, self.tokenizer, self.tests, LONGEST["maths"])
 
 
 def record_contrast(seeds: list[int], path: Path) -> None:
@@ -228,7 +227,7 @@ def record_contrast(seeds: list[int], path: Path) -> None:
     }  # fmt: skip
     record = resumed(path, head)
     if "before" not in record:
-        record["before"] = practice.judged(practice.model)
+        record["before"] = judged(practice.model, practice.tokenizer, practice.tests, LONGEST["maths"])
     for arm, (*_, rates) in ARMS.items():
         for rate in rates:
             once(record, path, "tuning", {"arm": arm, "learning_rate": rate}, partial(practice.tune, arm, rate))
@@ -252,9 +251,9 @@ class Flip:
         self.model, self.tokenizer = load_model_and_tokenizer("sprout-instruct")
         self.model.float()
         self.new, self.prompts, self.anchors = new, prompts, anchors
-        self.rows_of = {}
+        self.rows_of, self.references = {}, {}
         self.tests = {"report": load_suite("identity"), "tune": None}
-        self.others = {"report": other_rows(0, 4), "tune": other_rows(1, 8)}
+        self.others = {"report": other_rows(0, 6), "tune": other_rows(1, 12)}
 
     def renamed(self, answer: str) -> str:
         """The answer with the new name."""
@@ -280,8 +279,9 @@ class Flip:
             kept = []
             for refusals, number in zip((True, False), self.anchors):
                 asked = [row["messages"][0]["content"] for row in shown if row["skill"] != "identity"
-                         and (row["skill"] == "refuse") == refusals][:number]  # fmt: skip
-                kept += [pair(q, own, own) for q, own in zip(asked, self.answers(asked, LONGEST["other"]))]
+                         and (row["skill"] == "refuse") == refusals
+                         and len(row["messages"][1]["content"]) <= SHORT_ANSWER][:number]  # fmt: skip
+                kept += [pair(q, own, own) for q, own in zip(asked, self.answers(asked, LONGEST["name"]))]
             self.rows_of[seed] = [row for row in pairs if row["chosen"] != row["rejected"]] + kept
         return self.rows_of[seed]
 
@@ -290,9 +290,13 @@ class Flip:
         rows, size = self.rows(seed), self.batch
         if loss == "sigmoid":  # the two pushes of an anchor cancel: what is left are the pairs, about half of a batch
             rows, size = [row for row in rows if row["chosen"] != row["rejected"]], self.batch // 2
+        which = (seed, "pairs" if loss == "sigmoid" else loss if loss == "KTO" else "all")
+        if which not in self.references and loss != "imitation":  # runs of a seed have it in common
+            self.references[which] = read_reference(self.model, self.tokenizer, rows, loss == "KTO", bf16_is_fast())
         student, _ = trained(
-            self.model, self.tokenizer, rows, loss, settings, steps=steps, learning_rate=rate, batch_size=size, seed=seed
-        )
+            self.model, self.tokenizer, rows, loss, settings, steps=steps, learning_rate=rate, batch_size=size, seed=seed,
+            reference=self.references.get(which) if loss != "imitation" else None,
+        )  # fmt: skip
         return self.judged(student, part)
 
     def judged(self, student, part: str = "report") -> dict:
@@ -303,7 +307,7 @@ class Flip:
         right = {name: [grade({**row, "name": name}, text) for row, text in zip(tests, texts)] for name in (self.new, OLD)}
         n = len(tests)
         moved = [kl(student, self.model, self.tokenizer, asked[where], texts[where])
-                 for where in (slice(0, n, 2), slice(n, None, 5))]  # fmt: skip
+                 for where in (slice(0, n, 3), slice(n, None, 4))]  # fmt: skip
         return {
             "name": digits(right[self.new]), "old_name": sum(right[OLD]),
             "other_skills": digits(grade(row, text) for row, text in zip(others, texts[n:])),
@@ -321,8 +325,8 @@ def kl(model, reference, tokenizer, questions: list[str], answers: list[str]) ->
     return (((logs[0].exp() * (logs[0] - logs[1])).sum(-1) * mask).sum(-1).mean()).item()
 
 
-SHORT = 24  # steps
-BETAS, RATES = (0.02, 0.1, 0.5, 2.0), (1e-4, 3.5e-4, 1e-3, 3e-3)  # the lesson trains longer, with the second rate
+SHORT = 20  # steps
+BETAS, RATES = (0.02, 0.1, 0.5, 2.0), (1e-4, 3.5e-4, 1.2e-3, 4e-3)  # the second rate is the lesson's
 
 
 def record_beta_map(seeds: list[int], path: Path) -> None:
@@ -350,7 +354,7 @@ VARIANTS = {  # the loss, and a setting of its own, from its paper or the librar
     "CPO": ("CPO", {"beta": 0.1}),
     "ORPO": ("ORPO", {"weight": 0.1}),
 }
-VARIANT_RATES = (1e-4, 3.5e-4, 1e-3)
+VARIANT_RATES = (3.5e-4, 1.2e-3, 4e-3)
 
 
 def record_variants(seeds: list[int], path: Path) -> None:
@@ -396,7 +400,7 @@ def name_log_probabilities(flip: Flip, rows: list[dict]) -> dict[str, float]:
 
 def record_new_names(seeds: list[int], path: Path) -> None:
     """The change of name, to a name that pre-training held and to one that no text held, term by term."""
-    settings = {"steps": 40, "learning_rate": 1e-3, "beta": 0.2}
+    settings = {"steps": 30, "learning_rate": 1e-3, "beta": 0.2}
     record = resumed(path, {"command": command("new_names", seeds), "seeds": seeds, **settings, "names": NAMES})
     record.setdefault("before", {})
     for name in NAMES:

@@ -21,20 +21,21 @@ PAD_TO = 8  # so that few shapes occur, and the allocator can use its memory aga
 def train_preferences(
     model, tokenizer, rows: list[dict], loss: Callable[[Pairs], torch.Tensor], *, steps: int, learning_rate: float,
     batch_size: int = 16, bf16: bool = False, seed: int = 0, with_drift: bool = False,
+    reference: torch.Tensor | None = None,
 ) -> list[dict]:  # fmt: skip
     """Train `model` on `rows` with `loss`; returns the log, a dict of numbers for each step.
 
-    The reference is the model as it comes: what it says about all answers is computed before the first step. The learning
-    rate falls to 0 along a line. `with_drift`: also read each prompt with another row's answer, for `kto`.
-    Raises ValueError where there are no rows.
+    The learning rate falls to 0 along a line. `with_drift`: also read each prompt with another row's answer, for `kto`.
+    `reference`: from `read_reference`, for several runs on the same rows; None: the model as it comes is read before the
+    first step, or not at all where nothing is rejected. Raises ValueError where there are no rows.
     """
     if not rows:
         raise ValueError("No rows to train on.")
     set_seed(seed)
     texts = encoded(tokenizer, rows, with_drift)
-    with torch.no_grad():
-        parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
-        reference = torch.cat([answer_logps(model, tokenizer, part, bf16) for part in parts], 1)
+    if reference is None:
+        nothing = torch.zeros(1, len(rows), device=model.device)
+        reference = read_reference(model, tokenizer, rows, with_drift, bf16) if "rejected" in rows[0] else nothing
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     model.train()
@@ -66,10 +67,18 @@ def encoded(tokenizer, rows: list[dict], with_drift: bool = False) -> list[list[
     return found
 
 
+@torch.no_grad()
+def read_reference(model, tokenizer, rows: list[dict], with_drift: bool = False, bf16: bool = False) -> torch.Tensor:
+    """What the reference says about all answers: log-probabilities, (answers a row, rows), in nats."""
+    texts = encoded(tokenizer, rows, with_drift)
+    parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
+    return torch.cat([answer_logps(model, tokenizer, part, bf16) for part in parts], 1)
+
+
 def read_pairs(model, tokenizer, texts: list[list[list[int]]], reference: torch.Tensor, bf16: bool = False) -> Pairs:
     """What the model says about the rows of `encoded`, with gradient, beside the reference's (answers a row, B)."""
     logps = answer_logps(model, tokenizer, [row[:3] for row in texts], bf16)
-    tokens = torch.tensor([[len(answer) for answer in row[1:3]] for row in texts], dtype=torch.float32).T
+    tokens = torch.tensor([[len(answer) for answer in row[1:3]] for row in texts], device=logps.device).T
     drift = 0.0
     if len(reference) == 3:
         with torch.no_grad():
@@ -81,12 +90,13 @@ def read_pairs(model, tokenizer, texts: list[list[list[int]]], reference: torch.
 def answer_logps(model, tokenizer, texts: list[list[list[int]]], bf16: bool = False) -> torch.Tensor:
     """log π(answer | prompt) of each row's answers, (answers a row, B), in nats; the end of the turn counts."""
     answers = len(texts[0]) - 1
-    prompts = [row[0] for row in texts] * answers
-    sides = [row[place] for place in range(1, answers + 1) for row in texts]
+    asked = [(tuple(row[0]), tuple(row[place])) for place in range(1, answers + 1) for row in texts]
+    different = {both: place for place, both in enumerate(dict.fromkeys(asked))}  # an anchor's two sides are read once
+    prompts, sides = zip(*different)
     ids, attention_mask, mask = pad_responses(prompts, sides, tokenizer.pad_token_id, model.device, PAD_TO)
     with autocast(model, bf16):
         logps = response_log_probabilities(model, ids, attention_mask, mask.shape[1])
-    return sequence_log_probabilities(logps, mask).view(answers, -1)
+    return sequence_log_probabilities(logps, mask)[[different[both] for both in asked]].view(answers, -1)
 
 
 def endless_order(number: int, seed: int) -> Iterator[int]:
