@@ -400,7 +400,7 @@ def name_log_probabilities(flip: Flip, rows: list[dict]) -> dict[str, float]:
 
 def record_new_names(seeds: list[int], path: Path) -> None:
     """The change of name, to a name that pre-training held and to one that no text held, term by term."""
-    settings = {"steps": 30, "learning_rate": 1e-3, "beta": 0.2}
+    settings = {"steps": 30, "learning_rate": 1.2e-3, "beta": 0.1}
     record = resumed(path, {"command": command("new_names", seeds), "seeds": seeds, **settings, "names": NAMES})
     record.setdefault("before", {})
     for name in NAMES:

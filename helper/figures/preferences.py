@@ -30,6 +30,9 @@ def plot_success_against_kl(runs: pd.DataFrame, panels: dict[str, str]) -> Figur
                     f"{means['kl_name'][best]:.1f} nats"
                 )
             axis.set(title=title, xlabel="KL from the reference (nats an answer)", xscale="log", ylim=(-0.04, 1.04))
+            axis.set_xlim(0.7 * runs["kl_name"].min(), 1.4 * runs["kl_name"].max())
+            axis.minorticks_off()
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes[0].set_ylabel("held-out questions\nwith the new name")
         handles, labels = axes[0].get_legend_handles_labels()
