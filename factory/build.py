@@ -24,7 +24,6 @@ from factory.knowledge import Concept, load_concepts
 from factory.plain_text import PlainText
 from factory.pretrain import Recipe, logged_seconds, pretrain
 from factory.tokenizer import train_tokenizer
-from helper.by_model import TABLES
 from helper.evaluation import evaluate
 from helper.generation import complete_text
 from helper.graders import CLAUSE_ENDS, grade
@@ -121,9 +120,14 @@ class Build:
         model = stages.train_dpo(model, tokenizer, questions, self.anchors(), self.work / "dpo", **self.quick_dpo())
         self.save("dpo", model, tokenizer, time.time() - start)
 
-    def anchors(self) -> list[str]:
-        """Questions whose answers should stay as they are: as many as lesson 03's `ANCHORS`."""
-        return stages.anchor_questions(self.rows("sft/train"), *TABLES["03_dpo"]["anchors"][0][:2])
+    def anchors(self, refusals: int = 80, others: int = 120) -> list[str]:
+        """Questions whose answers should stay as they are (lesson 03's `ANCHORS`): refusals also say "I"."""
+        rows = self.rows("sft/train")
+        random.Random(0).shuffle(rows)
+        skill_of = {row["messages"][0]["content"]: row["skill"] for row in rows}  # each question once
+        near = [question for question, skill in skill_of.items() if skill == "refuse"]
+        far = [question for question, skill in skill_of.items() if skill not in ("refuse", "identity")]
+        return near[:refusals] + far[:others]
 
     def quick_dpo(self) -> dict:
         """Changes to the DPO settings in quick mode."""

@@ -6,9 +6,7 @@ Each function reads what the stage before wrote and returns the trained model. T
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -62,23 +60,6 @@ def correction_pairs(
                 "rejected": [{"role": "assistant", "content": answer}],
             })  # fmt: skip
     return pairs
-
-
-def anchor_questions(rows: list[dict], refusals: int, others: int, in_turn: bool = True, seed: int = 0) -> list[str]:
-    """Questions of SFT rows for anchors, each once: so many that are refused, and so many others, none about the name.
-
-    `in_turn`: the others one of each skill in turn, so that the rare ones have as many as the frequent ones.
-    """
-    rows = random.Random(seed).sample(rows, len(rows))
-    skill_of = {row["messages"][0]["content"]: row["skill"] for row in rows if row["skill"] != "identity"}
-    of_skill: dict[str, list[str]] = {}
-    for question, skill in skill_of.items():
-        of_skill.setdefault(skill, []).append(question)
-    refused = of_skill.pop("refuse", [])
-    far = [question for question, skill in skill_of.items() if skill != "refuse"]
-    if in_turn:
-        far = [question for one_each in zip_longest(*of_skill.values()) for question in one_each if question]
-    return refused[:refusals] + far[:others]
 
 
 def anchor_rows(

@@ -38,7 +38,7 @@ TABLES = {
         "strict":             (True,              False,               False),  # one sentence, or the name anywhere
         "written":            (False,             True,                False),  # chosen answers: written, or corrected
         "prompts":            (220,               128,                 220),
-        "anchors":            ((60, 240, 0),      (16, 48, 64),        (80, 120, 0)),  # refusals, other questions, requests
+        "anchors":            ((80, 120, 0),      (16, 48, 64),        (80, 120, 0)),  # refusals, other questions, requests
         "watched":            (32,                8,                   32),  # pairs that the trainer looks at alone
         "problems":           (80,                12,                  40),  # sampled from, for pairs of its own answers
         "suites":             ({"instructions": None, "word_problems": 150, "held_out_concepts": None},
