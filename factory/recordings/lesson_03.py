@@ -2,7 +2,8 @@
 
 All are made with the short loop of `helper.algorithms.train_preferences`, a few dozen steps each, and written after each
 run; a run that is in the record is not made again.
-Left out on purpose: answers (verdicts only, a 0 or 1 for each question), and any choice made on held-out questions.
+Left out on purpose: answers (verdicts only, a 0 or 1 for each question), any choice made on held-out questions, and the
+mixes of anchors (`factory/recordings/anchors.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from factory.recordings.anchors import record_anchors
 from factory.recordings.shared import command, model_and_problems, write
 from helper import (
     answers_match,
@@ -414,6 +416,7 @@ def record_new_names(seeds: list[int], path: Path) -> None:
 
 
 RECORDINGS = {
+    "anchors": (record_anchors, "03_anchors.json"),
     "contrast": (record_contrast, "03_contrast.json"),
     "beta_map": (record_beta_map, "03_beta_map.json"),
     "variants": (record_variants, "03_variants.json"),

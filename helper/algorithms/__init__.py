@@ -14,7 +14,7 @@ from helper.algorithms.batches import (
     sample_batch,
     sample_groups_with_spread,
 )
-from helper.algorithms.losses import bradley_terry_loss, dpo_loss, ranking_loss, sft_loss
+from helper.algorithms.losses import bradley_terry_loss, dpo_loss, dpop_loss, ranking_loss, sft_loss
 from helper.algorithms.policy_gradient import (
     average,
     clipped_surrogate,
@@ -60,6 +60,7 @@ __all__ = [
     "clipped_surrogate",
     "conversation_ids",
     "dpo_loss",
+    "dpop_loss",
     "generalised_advantages",
     "group_advantages",
     "groups_with_spread",
