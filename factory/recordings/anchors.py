@@ -59,7 +59,8 @@ def record_anchors(seeds: list[int], path: Path) -> None:
     identity = [row["conversations"][0]["value"] for row in load_course_dataset("sprout-identity")]
     identity = random.Random(0).sample(list(dict.fromkeys(identity)), TABLES["03_dpo"]["prompts"][0])
     record = begun(path, seeds) or {"command": command("anchors", seeds), "suites": SUITES, "mixes": MIXES, "runs": []}
-    record.setdefault("before", answers_of("sprout-instruct", None, tokenizer))
+    if "before" not in record:
+        record["before"] = answers_of("sprout-instruct", None, tokenizer)
     for seed in seeds:
         for mix, parts in MIXES.items():
             if any((run["mix"], run["seed"]) == (mix, seed) for run in record["runs"]):
