@@ -40,7 +40,10 @@ TABLES = {
         "written":            (False,             True,                False),  # chosen answers: written, or corrected
         "prompts":            (220,               128,                 220),
         "anchors":            ((80, 120, 0),      (16, 48, 64),        (80, 120, 0)),  # refusals, other questions, requests
-        "suites":             ({"instructions": None, "word_problems": 150}, {"everyday": None}, {"gsm8k": 500}),
+        "watched":            (32,                8,                   32),  # pairs that the trainer looks at alone
+        "problems":           (80,                12,                  40),  # sampled from, for pairs of its own answers
+        "suites":             ({"instructions": None, "word_problems": 150, "held_out_concepts": None},
+                               {"everyday": None}, {"gsm8k": 500}),
         "longest":            ((48, 128),         (48, 48),            (256, 512)),  # about the name, and other answers
         "learning_rate":      (3.5e-4,            5e-5,                5e-5),
         "epochs":             (2,                 1,                   1),

@@ -420,6 +420,40 @@ def test_entropies_and_log_probabilities_are_those_of_the_distribution():
     assert torch.allclose(algorithms.token_log_probabilities(logits, ids), distribution.log_prob(ids), atol=1e-6)
 
 
+def dpop_by_hand(chosen, rejected, ref_chosen, ref_rejected, beta, strength):
+    """The mean of log(1 + exp(-beta * (margin - strength * fallen))), a pair at a time, in plain Python."""
+    each = []
+    for c, r, ref_c, ref_r in zip(*(column.tolist() for column in (chosen, rejected, ref_chosen, ref_rejected))):
+        fallen = ref_c - c if c < ref_c else 0.0
+        each.append(math.log(1 + math.exp(-beta * ((c - ref_c) - (r - ref_r) - strength * fallen))))
+    return sum(each) / len(each)
+
+
+DPOP_PAIRS = [torch.tensor(column) for column in ([-2.0, -9.0], [-8.0, -9.0], [-5.0, -6.0], [-3.0, -2.0])]  # rose, fell
+
+
+def test_dpop_by_hand():
+    for strength in (0.0, 1.0, 5.0):
+        loss = algorithms.dpop_loss(*DPOP_PAIRS, beta=0.3, strength=strength)
+        assert loss.item() == pytest.approx(dpop_by_hand(*DPOP_PAIRS, 0.3, strength), rel=1e-6)
+    risen = [column[:1] for column in DPOP_PAIRS]
+    assert algorithms.dpop_loss(*risen, beta=0.3) == algorithms.dpo_loss(*risen, beta=0.3)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("(ref_chosen - chosen).clamp(min=0)", "ref_chosen - chosen"),
+        ("(ref_chosen - chosen).clamp(min=0)", "(chosen - ref_chosen).clamp(min=0)"),
+        ("chosen - strength * fallen", "chosen + strength * fallen"),
+        ("chosen - strength * fallen", "chosen - fallen"),
+    ],
+)
+def test_a_mistake_in_dpop_is_caught(right, wrong):
+    loss = changed(right, wrong).dpop_loss(*DPOP_PAIRS, beta=0.3, strength=5.0)
+    assert loss.item() != pytest.approx(dpop_by_hand(*DPOP_PAIRS, 0.3, 5.0), rel=1e-3)
+
+
 def test_ranking_is_the_mean_over_all_pairs():
     scores = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     pairs = [(i, j) for i in range(4) for j in range(4) if i < j]

@@ -21,8 +21,10 @@ from trl import SFTConfig, SFTTrainer
 
 from factory.lessons import WIDGETS, clean
 from factory.recordings import lesson_02 as recording
+from factory.recordings import lesson_03
 from helper import generate_responses, next_token_table, rewards, wilson_interval
 from helper.explorers.advantages import explore_group_advantages, read_rewards
+from helper.explorers.beta_map import explore_beta_map
 from helper.explorers.chat import chat_side_by_side
 from helper.explorers.dpo_loss import BETAS, explore_dpo_loss
 from helper.explorers.explorer import LONGEST_TEXT, Explorer
@@ -33,6 +35,7 @@ from helper.explorers.tokens import MASKS, explore_tokens, labelled_tokens
 from helper.figures.page import View, in_words
 from helper.machine.folders import project_folder
 from helper.models import end_of_turn_id
+from helper.preference_runs import load_preference_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from")  # a random model's tokens; as helper.quiet does
 HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(1)</script> $x$'
@@ -56,6 +59,7 @@ def explorers(models, tokenizer):
         "advantages": explore_group_advantages([1, 0, 2]),
         "rewards": reward_playground(RULES),
         "rates": explore_learning_rates(),
+        "beta map": explore_beta_map(),
     }
 
 
@@ -83,7 +87,7 @@ def test_every_explorer_has_a_static_page_and_named_controls(explorers):
             assert alt == explorer.shown.words and re.search(r"\d", alt), name
             assert 'src="data:image/png;base64,iVBOR' in tag and "max-width: 100%" in tag
     pictures = [name for name, explorer in explorers.items() if "<img" in explorer.view.value]
-    assert pictures == ["next token", "dpo", "advantages", "rates"]
+    assert pictures == ["next token", "dpo", "advantages", "rates", "beta map"]
 
 
 def test_every_control_changes_what_is_shown(explorers):
@@ -95,6 +99,7 @@ def test_every_control_changes_what_is_shown(explorers):
         "advantages": {"text": "1, 1, 0"},
         "rewards": {"completion": "72", "expected": "71"},
         "rates": {"rate": 2e-2},
+        "beta map": {"loss": "sigmoid", "beta": 0.5, "rate": 4e-3},
     }
     for name, changes in new.items():
         for control, value in changes.items():
@@ -262,6 +267,17 @@ def test_learning_rates_are_those_recorded():
         assert f"{run['loss'][-1]:.2f} in the last" in words and all(answer in words for answer in run["answers"])
     with pytest.raises(FileNotFoundError, match="make record"):
         explore_learning_rates("nothing.json")
+
+
+def test_the_beta_map_shows_the_seeds_of_a_setting():
+    record, explorer = load_preference_runs("beta_map"), explore_beta_map()
+    assert record["betas"] == list(lesson_03.BETAS) and record["rates"] == list(lesson_03.RATES)
+    for beta, rate in ((0.02, 1e-4), (0.5, 4e-3)):
+        setting = {"loss": "both", "beta": beta, "learning_rate": rate}
+        runs = [run for run in record["runs"] if setting.items() <= run.items()]
+        words = move(explorer, loss="both", beta=beta, rate=rate)
+        assert f"β = {beta:g}, learning rate {rate:g}; {len(runs)} seeds" in words
+        assert ", ".join(f"{run['name'].count('1') / 96:.0%}" for run in runs) in words
 
 
 def test_a_text_that_is_empty_or_too_long_is_answered_in_words(models, tokenizer):

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from helper.figures import answers, methods, scores, tokens, training
 from helper.figures import figure as figure_module
 from helper.figures.answers import changed_words, show_side_by_side
-from helper.figures.figure import INK, drawing, image_html, make_figure, show_figure
+from helper.figures.figure import BLUE, INK, RED, drawing, image_html, make_figure, show_figure
 from helper.scoreboards import scoreboard
 
 LOG = pd.DataFrame({"step": range(1, 41), "loss": [1 / i for i in range(1, 41)], "reward": [None, 0.5] * 20})
@@ -101,6 +101,11 @@ def test_the_text_tells_the_numbers():
     assert "base: word problems 0%, facts 0%; instruct: word problems 60%" in FIGURES["stages"]().alt
     assert "2 tokens of a training row, 1 of them trained: 'b'" in tokens.plot_sft_mask(["a", "b"], [0, 1]).alt
     assert "rewards 1, 0, 2 give the advantages 0, -1, 1" in FIGURES["advantages of one"]().alt
+
+
+def test_before_and_after_have_their_own_colours():
+    axes = tokens.plot_next_tokens({"after": TOKENS, "before": TOKENS}).axes
+    assert [axis.patches[0].get_facecolor()[:3] for axis in axes] == [to_rgb(BLUE), to_rgb(RED)]
 
 
 def test_a_notebook_shows_an_image_with_its_text(monkeypatch):

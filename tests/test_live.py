@@ -240,6 +240,27 @@ def test_the_own_training_loops_log_what_is_charted(tokenizer, tmp_path, capsys)
     assert method(live.table()) == "PPO" and columns <= set(live.table()) and "reward" in capsys.readouterr().out
 
 
+def test_dpo_with_evaluation_pairs_shows_those_and_not_the_batches():
+    log = dpo_log(**{"rewards/accuracies": 0.5})
+    for column, value in (("rewards/accuracies", 1.0), ("rewards/margins", 3.0), ("logps/chosen", -1.0)):
+        log[f"eval_{column}"] = [value if step % 4 == 0 else math.nan for step in log["step"]]
+    charts = charts_of(log)
+    shown = [column for columns in charts.values() for column in columns]
+    assert shown == ["loss", "eval_rewards/accuracies", "eval_rewards/margins", "logps/chosen", "logps/rejected"]
+    figure, _ = drawn(log)
+    assert "preference accuracy, evaluation pairs ends where it began, at 1" in figure.alt
+    lines = {axis.get_title(): axis.lines[0].get_xdata().tolist() for axis in figure.axes}
+    assert lines["reward margin (β·m), evaluation pairs"] == [4, 8, 12]
+    log["eval_logps/rejected"] = log["eval_logps/chosen"] - 7
+    assert list(list(charts_of(log).values())[-1]) == ["eval_logps/chosen", "eval_logps/rejected"]
+    live = LiveLog()
+    live._first_step = 0
+    live._logs = {1: {"loss": 0.5, "rewards/accuracies": 0.25}}
+    assert "accuracy 0.250" in live.line(1, 2) and "evaluation" not in live.line(1, 2)
+    live._logs[1]["eval_rewards/accuracies"] = 1.0
+    assert "evaluation accuracy 1.000" in live.line(1, 2) and "0.250" not in live.line(1, 2)
+
+
 def test_odd_numbers_do_not_stop_a_training():
     for odd in (math.nan, math.inf, None, "0.5"):
         log = grpo_log(reward=after_the_start(odd, 0.5), loss=odd, entropy=odd)

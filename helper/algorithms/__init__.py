@@ -14,7 +14,7 @@ from helper.algorithms.batches import (
     sample_batch,
     sample_groups_with_spread,
 )
-from helper.algorithms.losses import bradley_terry_loss, dpo_loss, ranking_loss, sft_loss
+from helper.algorithms.losses import bradley_terry_loss, dpo_loss, dpop_loss, ranking_loss, sft_loss
 from helper.algorithms.policy_gradient import (
     average,
     clipped_surrogate,
@@ -31,6 +31,7 @@ from helper.algorithms.ppo import (
     value_loss,
     whiten,
 )
+from helper.algorithms.preference_losses import Pairs
 from helper.algorithms.responses import (
     masked_mean,
     pad_responses,
@@ -44,11 +45,13 @@ from helper.algorithms.reward_models import conversation_ids, learned_reward, sc
 from helper.algorithms.runs import Run, autocast
 from helper.algorithms.train_grpo import grpo_update, train_grpo
 from helper.algorithms.train_ppo import mix_in, ppo_update, train_ppo
+from helper.algorithms.train_preferences import train_preferences
 from helper.algorithms.train_reward_model import train_reward_model
 from helper.algorithms.train_sft import loss_of_rows, train_sft
 
 __all__ = [
     "Batch",
+    "Pairs",
     "Run",
     "ValueModel",
     "autocast",
@@ -57,6 +60,7 @@ __all__ = [
     "clipped_surrogate",
     "conversation_ids",
     "dpo_loss",
+    "dpop_loss",
     "generalised_advantages",
     "group_advantages",
     "groups_with_spread",
@@ -87,6 +91,7 @@ __all__ = [
     "token_rewards",
     "train_grpo",
     "train_ppo",
+    "train_preferences",
     "train_reward_model",
     "train_sft",
     "value_loss",

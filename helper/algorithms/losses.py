@@ -30,6 +30,19 @@ def dpo_loss(
     return -F.logsigmoid(beta * margin).mean()
 
 
+def dpop_loss(
+    chosen: torch.Tensor, rejected: torch.Tensor, ref_chosen: torch.Tensor, ref_rejected: torch.Tensor, beta: float,
+    strength: float = 5.0,
+) -> torch.Tensor:  # fmt: skip
+    """DPO-positive, four times (B,) -> a scalar: DPO with a price on each chosen response that has become less likely.
+
+    -log σ(β [margin - λ max(0, log π_ref(y⁺) - log π(y⁺))]), the mean over the pairs; λ is `strength`
+    (Pal et al. 2024, arXiv 2402.13228). Where no chosen response has fallen it is `dpo_loss`.
+    """
+    fallen = (ref_chosen - chosen).clamp(min=0)
+    return dpo_loss(chosen - strength * fallen, rejected, ref_chosen, ref_rejected, beta)
+
+
 def bradley_terry_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
     """The loss of a reward model on pairs, scores (B,) and (B,) -> a scalar.
 

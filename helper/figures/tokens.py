@@ -5,16 +5,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from helper.figures.figure import COLOURS, PALE, SKY, drawing, make_figure
+from helper.figures.figure import BLUE, COLOURS, PALE, RED, SKY, drawing, make_figure
 
 
 def plot_next_tokens(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Bars of the likeliest next tokens, side by side: {title: `next_token_table(...)`}."""
+    """Bars of the likeliest next tokens, side by side: {title: `next_token_table(...)`}.
+
+    "before" and "after" have the colours that they have in every figure.
+    """
     longest, said = max(len(table) for table in tables.values()), []
     with drawing():
         figure, axes = make_figure(1, len(tables), min(4.5 * len(tables), 9.5), 0.9 + 0.3 * longest)
         for axis, (title, table), colour in zip(axes, tables.items(), COLOURS * 9, strict=False):
             places = np.arange(len(table))[::-1]
+            colour = {"before": RED, "after": BLUE}.get(title, colour)
             axis.barh(places, table["probability"], color=colour)
             axis.set_yticks(places, list(table["token"]), family="monospace")
             shown = [f"{value:.0%}" if value >= 0.01 else "<1%" for value in table["probability"]]

@@ -105,6 +105,9 @@ def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, ala
     for (column, label), colour, line in zip(columns.items(), (BLUE, RED), LINES, strict=False):
         numbers = log_table[column]
         window = 1 if column == "learning_rate" else window  # a schedule has no noise
+        if column.startswith("eval_"):  # now and then, on the same rows each time: no noise of batches
+            numbers, window = numbers.dropna(), 1
+            steps = log_table["step"][numbers.index]
         smooth = numbers.rolling(window, min_periods=1).mean()
         axis.plot(steps, numbers, line, color=colour, alpha=0.3, linewidth=1)
         axis.plot(steps, smooth, line, color=colour, linewidth=2)
@@ -174,13 +177,26 @@ CHARTS = {  # method: {title: {logged column: its name where there are two}}
 
 
 def charts_of(log: pd.DataFrame) -> dict[str, dict]:
-    """The charts of CHARTS, without what was not logged; a KL that is always 0 was not measured either."""
+    """The charts of CHARTS, without what was not logged; a KL that is always 0 was not measured either.
+
+    Where DPO has evaluation pairs, its rewards and log-probabilities are those of these: a training batch may hold rows
+    whose two answers are the same, and its averages are of both.
+    """
     logged = log.drop(columns="kl") if "kl" in log and not log["kl"].fillna(0).any() else log
     charts = {
         title: {column: label for column, label in columns.items() if column in logged}
         for title, columns in CHARTS[method(log)].items()
     }
+    charts = dict(_of_evaluation_pairs(log, title, columns) for title, columns in charts.items())
     return {title: columns for title, columns in charts.items() if columns}
+
+
+def _of_evaluation_pairs(log: pd.DataFrame, title: str, columns: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The chart from what the trainer logged of its evaluation pairs, where it did; else the chart as it is."""
+    evaluated = {f"eval_{column}": label for column, label in columns.items()}
+    if method(log) == "DPO" and "loss" not in columns and evaluated and set(evaluated) <= set(log):
+        return title.replace("log-probability", "log-prob.") + ", evaluation pairs", evaluated
+    return title, columns
 
 
 def method(log: pd.DataFrame) -> str:

@@ -111,8 +111,10 @@ class LiveLog(TrainerCallback):
         latest = {}
         for logged in sorted(self._logs):
             latest.update(self._logs[logged])
-        numbers = {key: alarms.number(latest.get(key)) for key in SHOWN}
-        parts += [f"{SHOWN[key]} {_short(value)}" for key, value in numbers.items() if value is not None]
+        for key in SHOWN:
+            of = "eval_" if key.startswith("rewards/") and f"eval_{key}" in latest else ""  # DPO's, of evaluation pairs
+            value = alarms.number(latest.get(of + key))
+            parts += [] if value is None else [f"{'evaluation ' if of else ''}{SHOWN[key]} {_short(value)}"]
         return " · ".join(parts + [words for words in (self._pace.words(),) if words])
 
     def _draws(self) -> bool:

@@ -1,0 +1,83 @@
+"""The recorded runs of lesson 03: `data/recorded/03_*.json`, made by `python -m factory.record`; tables and verdicts.
+
+A run keeps a verdict for each held-out question. Arms are compared question by question and seed by seed.
+Left out on purpose: training (`factory/recordings/lesson_03.py`), and the runs on a real model (`helper.real_runs`).
+"""
+
+import json
+from collections.abc import Callable
+
+import pandas as pd
+
+from helper.intervals import mean_interval
+from helper.machine.folders import project_folder
+
+KINDS = ("contrast", "beta_map", "variants", "new_names")
+
+
+def load_preference_runs(kind: str) -> dict:
+    """One of the records KINDS. Raises ValueError for another name, FileNotFoundError where this copy has none."""
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r:.40} is no record of lesson 03: there is {', '.join(KINDS)}.")
+    path = project_folder() / "data" / "recorded" / f"03_{kind}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not in this copy of the course: `python -m factory.record --only {kind}`.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def is_verdicts(value) -> bool:
+    """Whether a value of a record is a text of verdicts, a 0 or 1 for each question."""
+    return isinstance(value, str) and len(value) > 1 and set(value) <= {"0", "1"}
+
+
+def share_right(verdicts: str) -> float:
+    """The share of right answers."""
+    return verdicts.count("1") / len(verdicts)
+
+
+def runs_table(record: dict) -> pd.DataFrame:
+    """A row a run: what it was, and its shares of right answers in place of its verdicts."""
+    return pd.DataFrame([{key: share_right(v) if is_verdicts(v) else v for key, v in run.items()} for run in record["runs"]])
+
+
+def arms_table(record: dict, by: str | list[str], suites: list[str]) -> pd.DataFrame:
+    """A row an arm (the runs alike in `by`), in the record's order: for each suite the mean of its seeds, and the lowest
+    and highest.
+    """
+    rows = []
+    for name, runs in runs_table(record).groupby(by, sort=False):
+        row = dict(zip([by] if isinstance(by, str) else by, [name] if isinstance(by, str) else name))
+        row |= {"seeds": len(runs)}
+        for suite in suites:
+            row |= {suite: runs[suite].mean(), f"{suite}, seeds": f"{runs[suite].min():.0%} to {runs[suite].max():.0%}"}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def apart(record: dict, suite: str, first: Callable[[dict], bool], second: Callable[[dict], bool] | None = None) -> dict:
+    """How much better the runs that `first` picks are than those of `second` (None: the model before), paired.
+
+    `difference`, `low`, `high`: the mean over questions of the difference, seeds averaged, and its 95% interval; `seeds`:
+    the difference of each seed. Raises ValueError where the two have no seed in common.
+    """
+    verdicts = [{run["seed"]: list(map(int, run[suite])) for run in record["runs"] if pick(run)} for pick in
+                (first, second or (lambda run: False))]  # fmt: skip
+    if second is None:
+        verdicts[1] = dict.fromkeys(verdicts[0], list(map(int, record["before"][suite])))
+    seeds = sorted(set(verdicts[0]) & set(verdicts[1]))
+    if not seeds:
+        raise ValueError(f"No seed in common: {sorted(verdicts[0])} and {sorted(verdicts[1])}.")
+    each = [[a - b for a, b in zip(verdicts[0][seed], verdicts[1][seed], strict=True)] for seed in seeds]
+    means = [sum(column) / len(seeds) for column in zip(*each)]
+    low, high = mean_interval(means, bounds=(-1.0, 1.0))
+    by_seed = [sum(differences) / len(differences) for differences in each]
+    return {"difference": sum(means) / len(means), "low": low, "high": high, "seeds": by_seed}
+
+
+def verdict(found: dict, first: str, second: str) -> str:
+    """What `apart` found, as a sentence. Beyond chance: the interval excludes 0, and all seeds point the same way."""
+    same_way = all(d > 0 for d in found["seeds"]) or all(d < 0 for d in found["seeds"])
+    beyond = (found["low"] > 0 or found["high"] < 0) and same_way
+    said = ("beats" if found["difference"] > 0 else "loses to") if beyond else "is not told apart from"
+    numbers = f"{100 * found['difference']:+.1f} points ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    return f"{first} {said} {second}: {numbers}; by seed {', '.join(f'{100 * d:+.1f}' for d in found['seeds'])}"
