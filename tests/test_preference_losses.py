@@ -101,7 +101,7 @@ def kto_case(tiny, folder):
         ),
         train_dataset=Dataset.from_list(rows), processing_class=AutoTokenizer.from_pretrained(tiny),
     )  # fmt: skip
-    shake(trainer.model, 1, size=0.1)
+    shake(trainer.ref_model, 1, size=0.1)  # so that the drift is above 0
     batch = next(iter(trainer.get_train_dataloader()))
     assert batch["label"].tolist() == [True, True, False, False]
     loss = trainer.compute_loss(trainer.model, batch)
@@ -114,6 +114,7 @@ def kto_case(tiny, folder):
 
         pairs, others = read(""), read("KL_")
         drift = torch.cat(others.ratios).mean().detach().clamp(min=0)
+        assert drift > 0
         return functions.kto(replace(pairs, drift=drift), beta=0.3)
 
     return make_case(trainer.model, loss, ours)
