@@ -37,7 +37,7 @@ def plot_scoreboard(scoreboard: pd.DataFrame) -> Figure:
         labels = [f"{name} (n={n})".replace("_", " ") for name, n in zip(board["name"], board["n"], strict=True)]
         axis.set_yticks(places, labels)
         axis.set_ylim(-0.7, len(board) - 0.3)
-        axis.set_xlabel("score, with 95% interval; at the right the paired change, with its own")
+        axis.set_xlabel("score with its 95% interval; right: the paired change with its 95% interval")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
     figure.alt = f"Scores before and after training: {'; '.join(said)}."
     return figure
