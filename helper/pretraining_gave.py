@@ -16,7 +16,10 @@ from helper.intervals import mean_interval
 from helper.machine.folders import project_folder
 
 WITH, NO_EXERCISES, UNREAD = "all documents", "no exercises", "60 concepts unread"
-LEARNED = 0.5  # share of right answers from which a skill counts as learned
+LEARNED = 0.25  # share of right answers from which a skill counts as learned
+LEFT_OUT, IN_BOTH, IN_NONE = "left out", "in both", "in none"
+NEVER_READ = ("refuse", "identity")  # no base read anything of the kind
+IN_EXERCISES = ("list", "calculate", "reverse", "uppercase", "first_letter", "sort", "count")
 
 
 def load_pretraining_gave(path: str | Path | None = None) -> dict:
@@ -43,6 +46,7 @@ def pretraining_gave(record: dict) -> pd.DataFrame:
 
     Right answers are means over the seeds of SFT; the interval is over questions, paired, seeds averaged. Each base has
     one seed of pre-training, which no interval here covers. `own form`: the base with all documents, before SFT.
+    `documents`: whether the second base lacks those of the skill ("left out"); "in both" are controls.
     """
     rows = {}
     for skill, (arm, suite, places) in groups_of(record).items():
@@ -52,25 +56,37 @@ def pretraining_gave(record: dict) -> pd.DataFrame:
         own = [text for text in (record["bases"][WITH]["own_form"][suite][i] for i in places) if text != "-"]
         there, gone = float(each[WITH].mean()), float(each[arm].mean())
         rows[skill] = {
-            "n": len(places), "own form": own.count("1") / len(own) if own else float("nan"), "there": there, "gone": gone,
-            "difference": float(apart.mean()), "low": low, "high": high, "verdict": verdict(there, gone, low, high),
+            "n": len(places), "documents": documents_of(skill),
+            "own form": own.count("1") / len(own) if own else float("nan"), "there": there, "gone": gone,
+            "difference": float(apart.mean()), "low": low, "high": high,
+            "verdict": verdict(documents_of(skill), there, gone, low, high),
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("skill")
 
 
-def verdict(there: float, gone: float, low: float, high: float) -> str:
+def documents_of(skill: str) -> str:
+    """Whether the documents of a skill are left out of the second base's text, in both texts, or in none."""
+    if skill in NEVER_READ:
+        return IN_NONE
+    return LEFT_OUT if skill in IN_EXERCISES or skill.endswith("unread") else IN_BOTH
+
+
+def verdict(documents: str, there: float, gone: float, low: float, high: float) -> str:
     """What the same SFT did, from the shares with the documents and without, and the interval of the difference.
 
-    >>> verdict(0.9, 0.1, -0.9, -0.7), verdict(0.9, 0.88, -0.1, 0.05), verdict(0.2, 0.1, -0.2, 0.0)
-    ('unlocked', 'taught', 'not learned')
+    "not learned": less than LEARNED in both. "unlocked": lost without the documents, beyond chance, to less than a
+    quarter; "unlocked in part": to more than that. "taught": no such loss, or no base read anything of the kind.
+
+    >>> verdict("left out", 0.9, 0.1, -0.9, -0.7), verdict("left out", 0.9, 0.88, -0.1, 0.05)
+    ('unlocked', 'taught')
     """
     if max(there, gone) < LEARNED:
         return "not learned"
-    if low <= 0 <= high:
+    if documents == IN_BOTH:
+        return "control: moved" if low > 0 or high < 0 else "control: the same"
+    if documents == IN_NONE or high >= 0:
         return "taught"
-    if high < 0:
-        return "unlocked" if gone < LEARNED else "taught in part"
-    return "taught, better without"
+    return "unlocked" if gone < there / 4 else "unlocked in part"
 
 
 def _rights(record: dict, arm: str, suite: str, places: list[int]) -> np.ndarray:

@@ -36,8 +36,26 @@ SCORES = scoreboard({"right": ([True, False] * 20, [True] * 40), "pass@8": ([0.5
 HELD_BACK = pd.DataFrame({"step": [10, 20, 30], "eval_loss": [0.9, 0.11, 0.2]})
 GAVE = pd.DataFrame(
     [
-        {"n": 60, "there": 0.9, "gone": 0.1, "difference": -0.8, "low": -0.9, "high": -0.7, "verdict": "unlocked"},
-        {"n": 60, "there": 0.2, "gone": 0.1, "difference": -0.1, "low": -0.2, "high": 0.1, "verdict": "not learned"},
+        {
+            "n": 60,
+            "documents": "left out",
+            "there": 0.9,
+            "gone": 0.1,
+            "difference": -0.8,
+            "low": -0.9,
+            "high": -0.7,
+            "verdict": "unlocked",
+        },
+        {
+            "n": 60,
+            "documents": "left out",
+            "there": 0.2,
+            "gone": 0.1,
+            "difference": -0.1,
+            "low": -0.2,
+            "high": 0.1,
+            "verdict": "not learned",
+        },
     ],
     index=pd.Index(["reverse", "sort"], name="skill"),
 )

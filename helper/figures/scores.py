@@ -97,7 +97,7 @@ def plot_with_and_without(table: pd.DataFrame) -> Figure:
         figure, (axis,) = make_figure(1, 1, 9, 1.2 + 0.36 * len(rows))
         places = np.arange(len(rows))[::-1]
         axis.hlines(places, table["gone"], table["there"], color=GREY, linewidth=1)
-        for name, label, colour, marker in (("there", "documents read", GREEN, "s"), ("gone", "not read", PURPLE, "v")):
+        for name, label, colour, marker in (("there", "read everything", GREEN, "s"), ("gone", "read less", PURPLE, "v")):
             axis.plot(table[name], places, color=colour, marker=marker, linestyle="", markersize=7, label=label)
         for place, row in zip(places, rows, strict=True):
             change = f"{100 * row['difference']:+.0f} ({100 * row['low']:+.0f} to {100 * row['high']:+.0f})"
