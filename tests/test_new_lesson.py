@@ -23,6 +23,7 @@ COPIED = (
     "helper", "factory", "docs", "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", "requirements.txt",
     ".gitignore", "tests/conftest.py", "tests/tools", "tests/test_notebooks.py", "tests/exercises", "notebooks/conftest.py",
     "data/recorded/real_sizes.json", "data/recorded/reference_speed.json",
+    "data/models/sprout-base/README.md",
 )  # fmt: skip
 SIGNS = {"sum": ("+", "Easy"), "difference": ("-", "Medium"), "product": ("*", "Hard"), "quotient": ("/", "Open")}
 CHECK = '''
