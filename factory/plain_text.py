@@ -18,6 +18,7 @@ from factory.problem_tables import SEEN_STORIES
 from factory.problems import make_problem, problem_key
 from factory.solutions import NUMBER_WORDS, REWRITE_ANSWERS, list_answer, rewrite_fields, worked_sum
 from factory.world_files import load_json, load_lines
+from helper import own_form
 
 KINDS = {  # document kind -> share of the documents
     "article": 24, "glossary": 4, "comparison": 8, "faq": 11, "problem": 24, "sums": 6, "drill": 12, "exercise": 16,
@@ -193,15 +194,8 @@ class PlainText:
         return " ".join(rng.sample(lines, rng.randint(1, 4)))
 
 
-TASKS = {
-    "sum": ["Task: {e}.", "Sum to do: {e}", "Which number is {e}?", "Sum: {e}", "Now {e}."],
-    "reverse": ["Task: {w} from its last letter to its first.", "Word to turn round: {w}", "What is {w} from its end?"],
-    "uppercase": ["Task: {w} in large letters.", "Word for capitals: {w}", "Large letters for {w}, if you please."],
-    "first_letter": ["Task: the initial of {w}.", "Initial of {w}?"],
-    "sort": ["Task: bring {l} into the order of a dictionary.", "Words for the dictionary: {l}", "Which comes first, {l}?"],
-    "count": ["Task: the length of the list {l}.", "How long is the list {l}?"],
-    "list": ["Task: {k} examples from the {c}.", "{k} {c}, if you please.", "Who knows {k} {c}?"],
-}  # fmt: skip
+# Kind of task -> its wordings; `helper.own_form` asks the model in them. The order is that of the weights in `exercise`.
+TASKS = {"sum": own_form.TASKS["calculate"]} | {kind: own_form.TASKS[kind] for kind in own_form.TASKS if kind != "calculate"}
 
 
 PROBLEM_HEADERS = [

@@ -17,7 +17,7 @@ from helper.generation import complete_text
 from helper.graders import grade
 from helper.intervals import paired_difference, wilson_interval
 
-TASKS = {  # as in an exercise book; the answer follows on the next line
+TASKS = {  # as in an exercise book (`factory/plain_text.py` writes them so); the answer follows on the next line
     "reverse": ["Task: {w} from its last letter to its first.", "Word to turn round: {w}", "What is {w} from its end?"],
     "uppercase": ["Task: {w} in large letters.", "Word for capitals: {w}", "Large letters for {w}, if you please."],
     "first_letter": ["Task: the initial of {w}.", "Initial of {w}?"],
