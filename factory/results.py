@@ -177,12 +177,14 @@ def real_sizes(sizes: dict, speed: dict) -> str:
             f"{sft['ours']['seconds']:.0f} s ({sft['time_share']:.2f} of it), with the loss of every step within "
             f"{100 * sft['largest_loss_difference']:.2g}%."
         )
-    if "generation" in speed:
-        made = speed["generation"]
-        words += (
-            f" {made['questions']} questions × {made['new_tokens']} tokens come {made['times_faster']:.1f} times as fast "
-            "from `generate_responses` as one by one in float32."
-        )
+    for key, processor in {"generation": "with", "generation_without_bf16": "without"}.items():
+        if key in speed:
+            made = speed[key]
+            words += (
+                f" On a processor {processor} AVX512-bf16, {made['questions']} questions × {made['new_tokens']} tokens "
+                f"({made.get('shape') or made['model']}, threads: {made['threads']}) come {made['times_faster']:.1f} times "
+                "as fast from `generate_responses` as one by one in float32."
+            )
     return "\n".join([*lines, "", words])
 
 

@@ -101,7 +101,7 @@ def test_real_sizes_are_told_with_what_was_measured():
     assert "| a-1B | DPO | 8.4 GB | 8.8 GB | 63 |" in results.real_sizes({"rows": rows}, {})
     side = {"seconds": 100.0}
     sft = {"rows": 9, "shape": "a-1B", "theirs": side, "ours": {"seconds": 42.0}, "time_share": 0.42}
-    made = {"questions": 8, "new_tokens": 50, "times_faster": 6.04}
+    made = {"questions": 8, "new_tokens": 50, "times_faster": 6.04, "model": "a-1B", "threads": 2}
     text = results.real_sizes({"rows": rows}, {"sft": {**sft, "largest_loss_difference": 0.0123}, "generation": made})
     assert "took 100 s" in text and "42 s (0.42 of it)" in text and "within 1.2%." in text and "6.0 times as fast" in text
 
