@@ -27,7 +27,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from factory import ROOT
 from factory.lessons import NOTEBOOKS, check, clean, find_lessons, write
 
-TIMEOUT = 3600  # seconds a cell, where the notebook's metadata does not say
+TIMEOUT = 3600  # seconds a cell, where the notebook's metadata does not say, or with settings from outside
 CAUSES = (  # how the reason for a failure reads: what it means, and what to do
     (
         "Kernel died|^DeadKernelError",
@@ -62,7 +62,8 @@ def run(path: Path, settings: dict | None = None, to: Path | None = None) -> flo
     notebook = nbformat.read(path, as_version=4)
     if settings:
         set_from_outside(notebook, settings, path.name)
-    timeout = notebook.metadata.get("execution", {}).get("timeout", TIMEOUT)
+    # the notebook's limit is for the lesson as it comes: another model may take longer
+    timeout = TIMEOUT if settings else notebook.metadata.get("execution", {}).get("timeout", TIMEOUT)
     at = 0
 
     def progress(cell, cell_index, **_):
