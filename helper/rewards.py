@@ -7,6 +7,8 @@ its place, never a reward of 0.
 Left out on purpose: rewards that need a model (lesson 06), and any state: a reward depends on its arguments only.
 """
 
+import ast
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from helper.answers import (
     without_thoughts,
 )
 from helper.rules import follows_rule, names_topic
+from helper.sandbox import run_calls
 from helper.symbolic import saying_what_ran_out
 
 
@@ -197,6 +200,56 @@ def rule_and_topic_reward(completions: list, ground_truth: list[str], topic: lis
     topics = _one_a_text("topic", topic, texts)
     kept = rule_reward(texts, ground_truth)
     return [paid * names_topic(text, named) for paid, text, named in zip(kept, texts, topics)]
+
+
+def program_in(text: str) -> str:
+    """The program in an answer: what the last ```python block holds, else the whole text."""
+    blocks = re.findall(r"```(?:python|py)?[ \t]*\n(.*?)```", text, re.DOTALL)
+    return blocks[-1] if blocks else text
+
+
+def unit_test_reward(completions: list, tests: list[list[str]], **kwargs) -> list[float]:
+    """1.0 where the program passes all its tests, else 0.0. `tests`: of each completion, texts such as "double(3) == 6".
+
+    The program runs in `helper/sandbox.py`: a function that needs an import, a file or more than a second passes nothing.
+    A reward sees only what its tests see: a program that knows their answers by heart is paid in full, so test anew with
+    inputs that it was not trained on. ValueError for a test of another form, with its place.
+
+    >>> programs = ["def double(n): return 2 * n", "def double(n): return 6"]
+    >>> unit_test_reward(programs, [["double(3) == 6", "double(1) == 2"]] * 2)
+    [1.0, 0.0]
+    """
+    texts = _texts(completions)
+    rewards = []
+    for place, (text, mine) in enumerate(zip(texts, _one_a_text("tests", tests, texts))):
+        pairs = [_call_and_value(test, f"tests[{place}]") for test in _as_list(f"tests[{place}]", mine)]
+        if not pairs:
+            raise ValueError(f"tests[{place}] is empty: any program would pass")
+        outcomes = run_calls(program_in(text), [call for call, _ in pairs])
+        passed = [not made.error and _same(made.value, value) for made, (_, value) in zip(outcomes, pairs)]
+        rewards.append(float(all(passed)))
+    return rewards
+
+
+def _call_and_value(test: str, where: str) -> tuple[str, object]:
+    """("double(3)", 6) from "double(3) == 6"."""
+    try:
+        tree = ast.parse(test, mode="eval").body
+        call, (equals,), (value,) = tree.left, tree.ops, tree.comparators
+        if isinstance(call, ast.Call) and isinstance(equals, ast.Eq):
+            return ast.unparse(call), ast.literal_eval(value)
+    except (SyntaxError, TypeError, ValueError, AttributeError):
+        pass
+    raise ValueError(f'{where} holds {test!r:.80}: a test is a text such as "double(3) == 6"') from None
+
+
+def _same(made: object, value: object) -> bool:
+    """Equal, with true and false apart from 1 and 0, tuples as lists, and decimals to nine digits."""
+    if isinstance(value, list | tuple):
+        return isinstance(made, list) and len(made) == len(value) and all(map(_same, made, value))
+    if isinstance(made, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return math.isclose(made, value, rel_tol=1e-9, abs_tol=1e-12)
+    return type(made) is type(value) and made == value
 
 
 def _one_a_text(name: str, values: Sequence, texts: list[str]) -> list:

@@ -98,7 +98,10 @@ def test_the_installed_packages_are_no_older_than_the_security_floors():
 def test_nothing_runs_what_comes_with_a_file():
     code = project_code()
     assert {"helper/models.py", "factory/pretrain.py", "02_sft.ipynb"} <= {file for file, _, _ in code}
-    assert [f"{place(file, cell, line)}: {what}" for file, cell, text in code for line, what in dangers(text)] == []
+    found = [(file, place(file, cell, line), what) for file, cell, text in code for line, what in dangers(text)]
+    sandbox = [what for file, _, what in found if file == "helper/sandbox.py"]
+    assert sandbox == ["exec()", "eval()"]  # its child process runs what the allow-list let in: tests/test_sandbox.py
+    assert [f"{where}: {what}" for file, where, what in found if file != "helper/sandbox.py"] == []
 
 
 @pytest.mark.parametrize(
