@@ -1,7 +1,7 @@
-"""SFT, DPO, GRPO, PPO, reward models, LoRA and distillation in plain PyTorch: `from helper.algorithms import grpo_loss, ...`.
+"""The methods of the course in plain PyTorch, to be read: `from helper.algorithms import grpo_loss, ...`.
 
-Each function is one formula of a paper. `tests/test_algorithms.py` holds them against the library where it has the
-same, and against hand-computed cases and slower code where it has not.
+SFT, DPO, GRPO, PPO, reward models, LoRA, distillation, rejection sampling. Each function is one formula of a paper. The
+tests hold them against the library where it has the same, and against hand-computed cases and slower code where not.
 Left out on purpose: everything that makes a run large (several devices, vLLM, sharding); that is the library's part.
 """
 
