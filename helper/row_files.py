@@ -341,6 +341,9 @@ class Repeats:
 
 def run_command(command: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, arguments=None) -> int:
     """Run a command and give its exit status; what goes wrong is one line on stderr and 2, as for wrong arguments."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no ü shows \\xfc
     try:
         return command(parser.parse_args(arguments))
     except BrokenPipeError:  # `| head`

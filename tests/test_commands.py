@@ -313,6 +313,13 @@ def test_as_programs_on_the_courses_own_files(tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
 
 
+def test_a_terminal_without_the_letters(tmp_path):
+    rows = [{"messages": [{"role": "用户", "content": "ü"}]}]
+    path = written(tmp_path, "jsonl", rows).rename(tmp_path / "ü.jsonl")
+    done = program("helper.validation", path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 1 and "\\u7528" in done.stdout and not done.stderr
+
+
 @pytest.mark.parametrize("name", ["validation", "converters"])
 def test_help_has_an_example_that_runs_and_a_wrong_option_is_2(name, tmp_path):
     done = program(f"helper.{name}", "--help")
