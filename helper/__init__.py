@@ -6,11 +6,11 @@ Left out on purpose: what one lesson needs (it is imported from its file in the 
 lesson imports its trainer in full view), and anything that trains.
 """
 
+from helper.machine import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
+
 import sys
 
-if sys.argv[:1] != ["-m"]:  # Python is about to run `python -m helper.validation` or its like: rows, and no model
-    from helper.machine import quiet  # noqa: F401, I001  (first: it sets the environment the libraries read at import)
-
+if sys.argv[:1] != ["-m"]:  # else Python is about to run `python -m helper.validation` or its like: rows, and no model
     from helper.answers import answers_match, extract_boxed, extract_gold
     from helper.by_model import by_model
     from helper.data import load_course_dataset, load_suite, load_suites

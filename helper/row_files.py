@@ -230,7 +230,7 @@ def _cell(name: str, text: str):
 def _parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH):
                 for values in batch.to_pylist():
                     yield Row("row", number, values)

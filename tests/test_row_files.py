@@ -80,6 +80,9 @@ def test_a_row_that_cannot_be_read_does_not_end_the_others(tmp_path):
     rows = list(read_rows(path))
     assert len(rows) == 10 and [row.where for row in rows if row.fault] == ["line 7", "line 9"]
     assert "not JSON (Expecting ',' delimiter)" in rows[6].fault and "not UTF-8. Save the file" in rows[8].fault
+    assert "cut off" not in rows[6].fault
+    path.write_text("\n".join([*lines[:6], lines[6]]))
+    assert "The file looks cut off there" in list(read_rows(path))[6].fault
 
 
 def test_a_csv_row_of_another_length_is_named_by_its_first_line(tmp_path):
