@@ -1,5 +1,7 @@
 """Other formats of training data as the course's, and back: pure functions, list of rows in, list of rows out.
 
+    python -m helper.converters IN OUT --from alpaca       the same for a file of any size (--help)
+
 | from | columns of a row | to |
 |---|---|---|
 | `from_alpaca` | instruction, input, output, history, system | `messages` |
@@ -15,20 +17,33 @@ Left out on purpose: tool calls, images and thoughts in a field of their own (re
 columns of a row, which are not carried over.
 """
 
+import argparse
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from itertools import combinations
+from typing import NamedTuple
 
+from helper.row_files import read_rows, run_command, written_rows
 from helper.validation import (
     Fault,
+    Report,
     check_rows,
+    faults_of_row,
+    first_columns,
     is_blank,
     kto_faults,
     message,
+    message_row_faults,
+    once_a_kind,
     order_faults,
     quote,
     role_hint,
+    row_faults,
+    shorten,
     text_faults,
     validate_messages,
 )
@@ -56,10 +71,10 @@ def from_alpaca(rows) -> list[dict]:
     check_rows(
         rows,
         ["instruction", "output"],
-        lambda row: kto_faults(row) + _prompt_faults(row) + text_faults(row.get("output"), "output"),
+        _alpaca_faults,
         optional=PROMPT_COLUMNS,
     )
-    return [{"messages": [*_prompt(row), message("assistant", row["output"])]} for row in rows]
+    return [_from_alpaca(row) for row in rows]
 
 
 def to_alpaca(rows) -> list[dict]:
@@ -81,10 +96,7 @@ def from_sharegpt(rows) -> list[dict]:
 def to_sharegpt(rows) -> list[dict]:
     """Rows of `messages` as ShareGPT's `conversations`."""
     _check_plain(rows)
-    return [
-        {"conversations": [{"from": SHAREGPT_NAMES[m["role"]], "value": m["content"]} for m in row["messages"]]}
-        for row in rows
-    ]
+    return [_as_sharegpt(row["messages"]) for row in rows]
 
 
 def from_plain_pairs(rows) -> list[dict]:
@@ -112,15 +124,8 @@ def from_ranked_outputs(rows, all_pairs: bool = False) -> list[dict]:
     no pair; a printed line counts them, and the rows without any pair.
     Raises one ValueError that lists the bad rows by number.
     """
-    check_rows(
-        rows, ["instruction", "output"], lambda row: _prompt_faults(row) + _answers_faults(row), optional=PROMPT_COLUMNS
-    )
-
-    def better_and_worse(row):
-        answers = row["output"]
-        return combinations(answers, 2) if all_pairs else ((answers[0], worse) for worse in answers[1:])
-
-    return _make_pairs(rows, better_and_worse)
+    check_rows(rows, ["instruction", "output"], _ranked_faults, optional=PROMPT_COLUMNS)
+    return _make_pairs(rows, partial(_ranked, all_pairs=all_pairs))
 
 
 def from_scores(rows, margin: float = 1) -> list[dict]:
@@ -130,28 +135,38 @@ def from_scores(rows, margin: float = 1) -> list[dict]:
     none; a printed line counts the equal texts and the rows without any pair.
     Raises one ValueError that lists the bad rows by number.
     """
+    least = _least_difference(margin)
+    check_rows(rows, ["instruction", "output", "scores"], _score_faults, optional=PROMPT_COLUMNS)
+    return _make_pairs(rows, partial(_graded, least=least))
+
+
+def _least_difference(margin) -> Decimal:
+    """A margin as a number; ValueError for what is none."""
     least = _as_decimal(margin)
     if least is None or least <= 0:
         what = "one of thousands of digits" if isinstance(margin, int) and margin > 10 else f"{margin!r:.40}"
         raise ValueError(f"margin is a number above 0, the least difference of two scores, not {what}.")
-    check_rows(rows, ["instruction", "output", "scores"], _score_faults, optional=PROMPT_COLUMNS)
+    return least
 
-    def better_and_worse(row):
-        graded = sorted(zip(map(_as_decimal, row["scores"]), row["output"]), key=lambda pair: -pair[0])
-        return ((one, other) for (high, one), (low, other) in combinations(graded, 2) if high - low >= least)
 
-    return _make_pairs(rows, better_and_worse)
+def _ranked(row: dict, all_pairs: bool) -> Iterable[tuple[str, str]]:
+    answers = row["output"]
+    return combinations(answers, 2) if all_pairs else ((answers[0], worse) for worse in answers[1:])
+
+
+def _graded(row: dict, least: Decimal) -> Iterable[tuple[str, str]]:
+    graded = sorted(zip(map(_as_decimal, row["scores"]), row["output"]), key=lambda pair: -pair[0])
+    return ((one, other) for (high, one), (low, other) in combinations(graded, 2) if high - low >= least)
 
 
 def _make_pairs(rows, better_and_worse: Callable[[dict], Iterable[tuple[str, str]]]) -> list[dict]:
     """The pairs of all rows, and a printed line that says what gave none."""
     pairs, without, equal = [], [], 0
     for number, row in enumerate(rows):
-        found = list(better_and_worse(row))
-        different = [(better, worse) for better, worse in found if better.strip() != worse.strip()]
-        equal += len(found) - len(different)
-        pairs += [_pair(row, better, worse) for better, worse in different]
-        if not different:
+        made, same = _pairs_of(row, better_and_worse)
+        pairs += made
+        equal += same
+        if not made:
             without.append(number)
     line = f"{len(pairs):,} pairs from {len(rows):,} rows."
     if without:
@@ -161,12 +176,23 @@ def _make_pairs(rows, better_and_worse: Callable[[dict], Iterable[tuple[str, str
     return pairs
 
 
+def _pairs_of(row: dict, better_and_worse: Callable[[dict], Iterable[tuple[str, str]]]) -> tuple[list[dict], int]:
+    """The pairs of a row, and how many there were whose texts are the same."""
+    found = list(better_and_worse(row))
+    pairs = [_pair(row, better, worse) for better, worse in found if better.strip() != worse.strip()]
+    return pairs, len(found) - len(pairs)
+
+
 def _pair(row: dict, chosen: str, rejected: str) -> dict:
     return {
         "prompt": _prompt(row),
         "chosen": [message("assistant", chosen)],
         "rejected": [message("assistant", rejected)],
     }
+
+
+def _from_alpaca(row: dict) -> dict:
+    return {"messages": [*_prompt(row), message("assistant", row["output"])]}
 
 
 def _prompt(row: dict) -> list[dict]:
@@ -204,6 +230,14 @@ def _optional_text_faults(row: dict, column: str) -> list[Fault]:
     if text is None or (isinstance(text, str) and is_blank(text)):
         return []
     return text_faults(text, column)
+
+
+def _alpaca_faults(row: dict) -> list[Fault]:
+    return kto_faults(row) + _prompt_faults(row) + text_faults(row.get("output"), "output")
+
+
+def _ranked_faults(row: dict) -> list[Fault]:
+    return _prompt_faults(row) + _answers_faults(row)
 
 
 def _answers_faults(row: dict) -> list[Fault]:
@@ -315,7 +349,11 @@ def _from_turns(row: dict) -> list[dict]:
 def _check_plain(rows) -> None:
     """Raise for conversations that say something in more than roles and texts."""
     validate_messages(rows)
-    check_rows(rows, ["messages"], lambda row: [f for i, said in enumerate(row["messages"]) for f in _tool_faults(said, i)])
+    check_rows(rows, ["messages"], _all_tool_faults)
+
+
+def _all_tool_faults(row: dict) -> list[Fault]:
+    return [fault for place, said in enumerate(row["messages"]) for fault in _tool_faults(said, place)]
 
 
 def _tool_faults(said: dict, place: int) -> list[Fault]:
@@ -323,8 +361,174 @@ def _tool_faults(said: dict, place: int) -> list[Fault]:
     return tool + _spoken_faults(said, f"message {place}")
 
 
+def _as_sharegpt(messages: list[dict]) -> dict:
+    return {"conversations": [{"from": SHAREGPT_NAMES[said["role"]], "value": said["content"]} for said in messages]}
+
+
 def _as_alpaca(messages: list[dict]) -> dict:
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     texts = [said["content"] for said in messages if said["role"] != "system"]
     history = [list(pair) for pair in zip(texts[:-2:2], texts[1:-2:2])]
     return {"instruction": texts[-2], "input": "", "output": texts[-1], "history": history, "system": system}
+
+
+# The command
+
+
+class Conversion(NamedTuple):
+    """How a row of a format is checked, and what is made of it: rows, and how many pairs of equal texts were left out."""
+
+    columns: tuple[str, ...]
+    faults_of: Callable[[dict], list[Fault]]
+    made_of: Callable[[dict], tuple[list[dict], int]]
+    optional: tuple[str, ...] = PROMPT_COLUMNS
+
+    def faults(self, row: dict) -> list[Fault]:
+        return once_a_kind(row_faults(row, self.columns, self.optional, self.faults_of))
+
+
+class WrongRows(Exception):
+    """Some rows cannot be converted: what was written is given up."""
+
+
+SOURCES = {
+    "alpaca": "instruction, output (a text)",
+    "sharegpt": "conversations",
+    "plain-pairs": "instruction, chosen, rejected (texts)",
+    "output-pairs": "instruction, output (two texts, the better one first)",
+    "ranked": "instruction, output (texts, the best one first)",
+    "scores": "instruction, output (texts), scores (a number from 1 to 10 for each)",
+}
+
+
+def conversion(source: str, all_pairs: bool = False, margin: float = 1) -> Conversion:
+    """The conversion of one of SOURCES into the course's rows."""
+
+    def pairs(better_and_worse: Callable) -> Callable[[dict], tuple[list[dict], int]]:
+        return partial(_pairs_of, better_and_worse=better_and_worse)
+
+    answers = ("instruction", "output")
+    return {
+        "alpaca": Conversion(answers, _alpaca_faults, lambda row: ([_from_alpaca(row)], 0)),
+        "sharegpt": Conversion(
+            ("conversations",), _sharegpt_faults, lambda row: ([{"messages": _from_turns(row)}], 0), ("system", "tools")
+        ),
+        "plain-pairs": Conversion(
+            ("instruction", "chosen", "rejected"), _plain_pair_faults, pairs(lambda row: [(row["chosen"], row["rejected"])])
+        ),
+        "output-pairs": Conversion(answers, _output_pair_faults, pairs(lambda row: [row["output"]])),
+        "ranked": Conversion(answers, _ranked_faults, pairs(partial(_ranked, all_pairs=all_pairs))),
+        "scores": Conversion((*answers, "scores"), _score_faults, pairs(partial(_graded, least=_least_difference(margin)))),
+    }[source]
+
+
+def back(to: str) -> Conversion:
+    """The conversion of rows of `messages` into Alpaca's or ShareGPT's."""
+    as_other = {"alpaca": _as_alpaca, "sharegpt": _as_sharegpt}[to]
+    return Conversion(
+        ("messages",), lambda row: message_row_faults(row) or _all_tool_faults(row),
+        lambda row: ([as_other(row["messages"])], 0), (),
+    )  # fmt: skip
+
+
+def source_of(columns: list[str], rows: list[dict]) -> str:
+    """The one of SOURCES that these columns and rows are; ValueError where it is none, or not certain."""
+    outputs = {type(row["output"]) for row in rows if row.get("output") is not None}
+    found = []
+    if "conversations" in columns:
+        found.append("sharegpt")
+    if {"instruction", "chosen", "rejected"} <= set(columns):
+        found.append("plain-pairs")
+    if {"instruction", "output"} <= set(columns) and outputs <= {str, list}:
+        lists = ["scores" if "scores" in columns else "ranked"]
+        found += lists * (list in outputs) + ["alpaca"] * (str in outputs)
+    if len(found) == 1:
+        return found[0]
+    names = shorten(", ".join(map(quote, columns)), 200)
+    if found:
+        raise ValueError(f"the columns are {names}: this may be {' or '.join(found)}. Say which, with --from.")
+    if {"messages"} <= set(columns) or {"prompt", "chosen"} <= set(columns) or {"prompt", "completion"} <= set(columns):
+        raise ValueError(f"the columns are {names}: as the course has them. python -m helper.validation checks them.")
+    raise ValueError(f"the columns are {names}, which is no format known here (--help). Rename them, or say --from.")
+
+
+def convert_file(options: argparse.Namespace) -> int:
+    """Convert a file row by row; 0 where the new file is there, 1 where rows were wrong and it is not."""
+    if os.path.exists(options.output) and os.path.samefile(options.input, options.output):
+        raise ValueError(f"{options.output} is the file that is read: name another one to be written.")
+    columns, first, rows = first_columns(read_rows(options.input))
+    if options.to:
+        name, how = "messages", back(options.to)
+    else:
+        name = source_of(columns, first) if options.source == "auto" else options.source
+        how = conversion(name, options.all_pairs, options.margin)
+    report, counts = Report(options.show), {"made": 0, "without": 0, "equal": 0}
+    try:
+        with written_rows(options.output, options.overwrite) as write:
+            for row in rows:
+                faults = faults_of_row(row, how.faults)
+                report.add(row, faults)
+                if not faults and (options.skip_bad or not report.bad):
+                    _write_row(how, row.values, write, counts)
+            if report.bad and not options.skip_bad or not counts["made"]:
+                raise WrongRows
+    except WrongRows:
+        pass
+    return _told(options, name, report, counts)
+
+
+def _write_row(how: Conversion, values: dict, write: Callable[[dict], None], counts: dict[str, int]) -> None:
+    made, equal = how.made_of(values)
+    for row in made:
+        write(row)
+    counts["made"] += len(made)
+    counts["without"] += not made
+    counts["equal"] += equal
+
+
+def _told(options: argparse.Namespace, name: str, report: Report, counts: dict[str, int]) -> int:
+    """Print what came of it; the exit status."""
+    report.end()
+    read = f"{options.input}: {report.rows:,} rows, read as {name}"
+    if report.bad and not options.skip_bad:
+        print(f"{read}; {report.bad:,} are wrong, so nothing was written. Mend them, or leave them out with --skip-bad.")
+        return 1
+    if not counts["made"]:
+        print(f"{read}; none of them gives a row, so nothing was written.")
+        return 1
+    lost = [f"{report.bad:,} wrong ones left out"] if report.bad else []
+    lost += [f"{counts['without']:,} give no pair"] if counts["without"] else []
+    lost += [f"{counts['equal']:,} pairs of the same text left out"] if counts["equal"] else []
+    print(f"{'; '.join([read, *lost])}. Written to {options.output}: {counts['made']:,} rows.")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; its exit status."""
+    sources = "\n".join(f"  {name:<13} columns {columns}" for name, columns in SOURCES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m helper.converters",
+        description="Convert the rows of a file into the course's columns: JSONL, a JSON list, CSV or parquet, of any size.",
+        epilog=f"formats:\n{sources}\n  (beside instruction: input, history, system)\n\nexit status: 0 written, 1 some "
+        "rows are wrong and nothing was written, 2 it could not be done\n\nexample:\n  python -m helper.converters "
+        "data/identity/train.jsonl identity.jsonl --from sharegpt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("input", metavar="IN")
+    parser.add_argument("output", metavar="OUT", help="ends in .jsonl, .json (one list) or .parquet")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--from", dest="source", choices=["auto", *SOURCES], default="auto", help="auto: told from the columns; of lists of "
+        "answers it takes the first for the best"
+    )  # fmt: skip
+    way.add_argument("--to", choices=["alpaca", "sharegpt"], help="the other way: rows of messages as one of these")
+    parser.add_argument("--all-pairs", action="store_true", help="ranked: each answer against each worse one")
+    parser.add_argument("--margin", type=float, default=1, help="scores: the least difference that makes a pair")
+    parser.add_argument("--skip-bad", action="store_true", help="leave wrong rows out instead of writing nothing")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--show", type=int, default=20, metavar="N", help="print N bad rows, then the first of each kind")
+    return run_command(convert_file, parser, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -131,7 +131,7 @@ def _local_file(name: str, split: str) -> Path | None:
         for path in paths:
             if path.exists():
                 return path  # perhaps a folder: read_jsonl says so
-        near = _near_file(paths)
+        near = near_file(paths)
         raise FileNotFoundError(f'There is no file "{name}" (looked from {Path.cwd()} and {project_folder()}).{near}')
     for path in paths:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
@@ -248,7 +248,7 @@ def read_jsonl(path: str | Path) -> list[dict]:
         todo = f"name a file in it ({names})" if names else "it holds no .jsonl file"
         raise IsADirectoryError(f"{path} is a folder, not a file: {todo}.")
     if not path.is_file():
-        raise FileNotFoundError(f'There is no file "{path}" (looked from {Path.cwd()}).{_near_file([path])}')
+        raise FileNotFoundError(f'There is no file "{path}" (looked from {Path.cwd()}).{near_file([path])}')
     content = path.read_bytes().removeprefix(BOM_UTF8)
     for start, kind in OTHER_KINDS.items():
         if content[:100].lstrip().lower().startswith(start.lower()):
@@ -257,10 +257,10 @@ def read_jsonl(path: str | Path) -> list[dict]:
     rows = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise ValueError(f"{path} has no rows: the file is empty. Copy, download or write it again.")
-    return [_parse_line(line, f"{path}, line {number}", last=number == rows[-1][0]) for number, line in rows]
+    return [parse_line(line, f"{path}, line {number}", last=number == rows[-1][0]) for number, line in rows]
 
 
-def _parse_line(line: bytes, where: str, last: bool) -> dict:
+def parse_line(line: bytes, where: str, last: bool) -> dict:
     """The object on one line; ValueError says `where`, and of the last line whether the file looks cut off there."""
     start = line.lstrip()[:1]
     cut_off = last and start == b"{"
@@ -317,7 +317,7 @@ def _object(pairs: list[tuple]) -> dict:
 DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
 
 
-def _near_file(paths: Iterable[Path]) -> str:
+def near_file(paths: Iterable[Path]) -> str:
     """A hint at the file in a path's folder that may have been meant."""
     for path in paths:
         names = [file.name for file in path.parent.glob("*") if file.is_file()]

@@ -1,5 +1,7 @@
 """Checks of training data, one function a format: all bad rows at once, by number, in one ValueError of ten lines.
 
+    python -m helper.validation FILE       the same for a file of any size, as a report (--help)
+
 | format | columns of a row | checked by |
 |---|---|---|
 | conversations (SFT) | `messages` | `validate_messages` |
@@ -15,16 +17,21 @@ Left out on purpose: repair (a bad row is reported, never mended), images, tool 
 text says: one prompt may have several different answers.
 """
 
+import argparse
 import difflib
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise, zip_longest
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice, pairwise, zip_longest
+from typing import NamedTuple
 
 import datasets
 
 from helper.answers import extract_gold
+from helper.row_files import Repeats, Row, read_rows, run_command
 from helper.rules import check_rule
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -71,7 +78,7 @@ def validate_messages(dataset, tokenizer=None, max_length: int | None = None) ->
     return check_rows(
         dataset,
         ["messages"],
-        lambda row: kto_faults(row) + _conversation_faults(row.get("messages"), "messages"),
+        message_row_faults,
         lambda row: [(row["messages"][:-1], row["messages"][-1:])],
         tokenizer=tokenizer,
         max_length=max_length,
@@ -86,7 +93,7 @@ def validate_completions(dataset, tokenizer=None, max_length: int | None = None)
     return check_rows(
         dataset,
         ["prompt", "completion"],
-        lambda row: kto_faults(row) + _faults_after_prompt(row, "completion"),
+        _completion_faults,
         lambda row: [(row["prompt"], row["completion"])],
         tokenizer=tokenizer,
         max_length=max_length,
@@ -166,12 +173,12 @@ def check_rows(
     _check_limit(tokenizer, max_length)
     faults, lengths, losing = [], [], 0
     for number, row in enumerate(dataset):
-        found = _row_faults(row, columns, optional, faults_of)
+        found = row_faults(row, columns, optional, faults_of)
         if not found and max_length is not None:
             found, length, loses = _rendered_faults(turns_of(row), tokenizer, max_length)
             lengths.append(length)
             losing += loses
-        faults += [(number, *fault) for fault in _once_a_kind(found)]
+        faults += [(number, *fault) for fault in once_a_kind(found)]
     if faults:
         raise ValueError(_report(faults, len(dataset)))
     cut = sum(length > max_length for length in lengths)
@@ -271,7 +278,8 @@ def _check_limit(tokenizer, max_length) -> None:
         raise ValueError("The tokenizer has no chat template: load it with load_model_and_tokenizer, which gives one.")
 
 
-def _row_faults(row, columns: Sequence[str], optional: Sequence[str], faults_of) -> list[Fault]:
+def row_faults(row, columns: Sequence[str], optional: Sequence[str], faults_of) -> list[Fault]:
+    """What is wrong with a row that should have these columns; `faults_of` says what with their values."""
     if not isinstance(row, dict):
         return [("row", f"the row is {_type_of(row)}, not a dict")]
     misspelt = [("column", hint) for hint in _misspelt(list(row), columns, optional)]
@@ -294,7 +302,7 @@ def kto_faults(row: dict) -> list[Fault]:
     return [("kto", f"{name} is False: an answer that is not to be learned (KTO). Keep the rows with True") for name in bad]
 
 
-def _once_a_kind(faults: list[Fault]) -> list[Fault]:
+def once_a_kind(faults: list[Fault]) -> list[Fault]:
     """The first fault of each kind, so that a long row does not fill the report."""
     counts = Counter(kind for kind, _ in faults)
     first = dict(reversed(faults))
@@ -321,9 +329,14 @@ def _report(faults: list[tuple[int, str, str]], rows: int) -> str:
     return "\n".join(lines)
 
 
-def _conversation_faults(messages, name: str) -> list[Fault]:
-    """What is wrong with a whole conversation that stands in the column `name`."""
-    return message_faults(messages, name) + order_faults(_roles_of(messages))
+def message_row_faults(row: dict) -> list[Fault]:
+    """What is wrong with a row whose `messages` are a whole conversation."""
+    messages = row.get("messages")
+    return kto_faults(row) + message_faults(messages, "messages") + order_faults(_roles_of(messages))
+
+
+def _completion_faults(row: dict) -> list[Fault]:
+    return kto_faults(row) + _faults_after_prompt(row, "completion")
 
 
 def _faults_after_prompt(row: dict, column: str) -> list[Fault]:
@@ -564,3 +577,116 @@ def lone_surrogate(text: str) -> str | None:
 
 def _type_of(value) -> str:
     return "None" if value is None else type(value).__name__
+
+
+# The command
+
+
+class Format(NamedTuple):
+    """The columns of a format and what is wrong with a row's values."""
+
+    columns: tuple[str, ...]
+    faults_of: Callable[[dict], list[Fault]]
+    optional: tuple[str, ...] = ()
+
+    def faults(self, row: dict) -> list[Fault]:
+        return once_a_kind(row_faults(row, self.columns, self.optional, self.faults_of))
+
+
+FORMATS = {
+    "messages": Format(("messages",), message_row_faults),
+    "completions": Format(("prompt", "completion"), _completion_faults),
+    "preferences": Format(("chosen", "rejected"), partial(_preference_faults, allow_equal=False), ("prompt",)),
+    "problems": Format(("question", "answer"), _problem_faults),
+    "rules": Format(("question", "ground_truth"), _rule_faults),
+}
+LOOKED_AT = 100  # rows from whose columns the format is told
+
+
+class Report:
+    """Prints the bad rows of a file as they come: the first `limit`, then only the first of each new kind of fault."""
+
+    def __init__(self, limit: int):
+        self.limit, self.rows, self.bad, self.shown, self.kinds = limit, 0, 0, 0, set()
+
+    def add(self, row: Row, faults: list[Fault]) -> None:
+        """Count a row, and print what is wrong with it."""
+        self.rows, self.bad = self.rows + 1, self.bad + bool(faults)
+        new = [fault for fault in faults if fault[0] not in self.kinds]
+        if faults and (self.shown < self.limit or (new and len(self.kinds) < 50)):
+            self.shown += 1
+            self.kinds |= {kind for kind, _ in faults}
+            print(f"{row.where}: {shorten('; '.join(text for _, text in faults), 4 * FAULT_WIDTH)}")
+
+    def end(self) -> None:
+        if self.bad > self.shown:
+            print(f"... and {self.bad - self.shown:,} more bad rows, with such faults (--show {self.bad} shows all).")
+
+
+def faults_of_row(row: Row, faults: Callable[[dict], list[Fault]]) -> list[Fault]:
+    """What is wrong with a row of a file: that it cannot be read, or its values."""
+    return [(f"read {row.fault[:12]}", row.fault)] if row.values is None else faults(row.values)
+
+
+def first_columns(rows: Iterator[Row]) -> tuple[list[str], list[dict], Iterator[Row]]:
+    """The columns of the first rows that can be read, these rows' values, and all rows again."""
+    first = list(islice(rows, LOOKED_AT))
+    values = [row.values for row in first if row.values is not None]
+    if not values:
+        raise ValueError(f"none of the first {len(first)} rows can be read; the first, {first[0].where}: {first[0].fault}")
+    return list(dict.fromkeys(name for row in values for name in row)), values, chain(first, rows)
+
+
+def format_of(columns: list[str]) -> str:
+    """The one format that has these columns; ValueError where it is none, or more than one."""
+    found = [name for name, kind in FORMATS.items() if set(kind.columns) <= set(columns)]
+    raw = {"instruction", "conversations"} & set(columns)
+    if len(found) == 1 and not raw:
+        return found[0]
+    names = shorten(", ".join(map(quote, columns)), 200)
+    if raw:
+        raise ValueError(f"the columns are {names}: convert the file first, with python -m helper.converters (--help).")
+    if found:
+        raise ValueError(f"the columns are {names}: this may be {' or '.join(found)}. Say which, with --format.")
+    known = "; ".join(f"{name}: {', '.join(kind.columns)}" for name, kind in FORMATS.items())
+    raise ValueError(f"the columns are {names}, which is no known format ({known}). Rename them, or say --format.")
+
+
+def check_file(options: argparse.Namespace) -> int:
+    """Check a file row by row and print what is found; 0 where all rows are right, 1 where some are not."""
+    columns, _, rows = first_columns(read_rows(options.file))
+    name = format_of(columns) if options.format == "auto" else options.format
+    kind, report, repeats, unit = FORMATS[name], Report(options.show), Repeats(), "row"
+    for row in rows:
+        report.add(row, faults_of_row(row, kind.faults))
+        if row.values is not None:
+            repeats.add(row)
+        unit = row.unit
+    report.end()
+    again, first = repeats.found()
+    if again:
+        print(f"Note: {again:,} rows stand there a second time; the first is {unit} {first[0]}, as {unit} {first[1]}.")
+    wrong = f"{report.bad:,} are wrong: mend them or leave them out" if report.bad else "all of them are right"
+    counted = " (rows counted from 0)" if report.bad and unit == "row" else ""
+    print(f"{options.file}: {report.rows:,} rows, checked as {name}; {wrong}{counted}.")
+    return 1 if report.bad else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; its exit status."""
+    formats = "\n".join(f"  {name:<12} columns {', '.join(kind.columns)}" for name, kind in FORMATS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m helper.validation",
+        description="Check the rows of a file before training: JSONL, a JSON list, CSV or parquet, of any size.",
+        epilog=f"formats:\n{formats}\n\nexit status: 0 all rows are right, 1 some are wrong, 2 the file could not be checked"
+        "\n\nexample:\n  python -m helper.validation data/sft/train.jsonl",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("file")
+    parser.add_argument("--format", choices=["auto", *FORMATS], default="auto", help="auto: told from the columns")
+    parser.add_argument("--show", type=int, default=20, metavar="N", help="print N bad rows, then the first of each kind")
+    return run_command(check_file, parser, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

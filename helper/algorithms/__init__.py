@@ -1,7 +1,7 @@
-"""SFT, DPO, GRPO, PPO and reward models in plain PyTorch, to be read: `from helper.algorithms import grpo_loss, ...`.
+"""The methods of the course in plain PyTorch, to be read: `from helper.algorithms import grpo_loss, ...`.
 
-Each function is one formula of a paper. `tests/test_algorithms.py` holds them against the library where it has the
-same, and against hand-computed cases and slower code where it has not.
+SFT, DPO, GRPO, PPO, reward models, LoRA, distillation, rejection sampling. Each function is one formula of a paper. The
+tests hold them against the library where it has the same, and against hand-computed cases and slower code where not.
 Left out on purpose: everything that makes a run large (several devices, vLLM, sharding); that is the library's part.
 """
 
@@ -14,6 +14,14 @@ from helper.algorithms.batches import (
     sample_batch,
     sample_groups_with_spread,
 )
+from helper.algorithms.distillation import (
+    distillation_loss,
+    distillation_loss_of_batch,
+    forward_kl,
+    generalised_jsd,
+    reverse_kl,
+)
+from helper.algorithms.lora import LoraLinear, add_lora, load_lora, save_lora
 from helper.algorithms.losses import bradley_terry_loss, dpo_loss, dpop_loss, ranking_loss, sft_loss
 from helper.algorithms.policy_gradient import (
     average,
@@ -32,6 +40,14 @@ from helper.algorithms.ppo import (
     whiten,
 )
 from helper.algorithms.preference_losses import Pairs
+from helper.algorithms.rejection import (
+    Round,
+    best_of_k,
+    expected_best,
+    expert_round,
+    keep_verified,
+    rejection_sample,
+)
 from helper.algorithms.responses import (
     masked_mean,
     pad_responses,
@@ -51,25 +67,37 @@ from helper.algorithms.train_sft import loss_of_rows, train_sft
 
 __all__ = [
     "Batch",
+    "LoraLinear",
     "Pairs",
+    "Round",
     "Run",
     "ValueModel",
+    "add_lora",
     "autocast",
     "average",
+    "best_of_k",
     "bradley_terry_loss",
     "clipped_surrogate",
     "conversation_ids",
+    "distillation_loss",
+    "distillation_loss_of_batch",
     "dpo_loss",
     "dpop_loss",
+    "expected_best",
+    "expert_round",
+    "forward_kl",
     "generalised_advantages",
+    "generalised_jsd",
     "group_advantages",
     "groups_with_spread",
     "grpo_loss",
     "grpo_update",
+    "keep_verified",
     "kl_estimate",
     "kl_in_reward",
     "learned_reward",
     "leave_one_out_advantages",
+    "load_lora",
     "log_probabilities",
     "loss_of_rows",
     "masked_mean",
@@ -78,11 +106,14 @@ __all__ = [
     "ppo_policy_loss",
     "ppo_update",
     "ranking_loss",
+    "rejection_sample",
     "response_log_probabilities",
     "response_logits",
+    "reverse_kl",
     "reward_texts",
     "sample_batch",
     "sample_groups_with_spread",
+    "save_lora",
     "score_conversations",
     "sequence_log_probabilities",
     "sft_loss",
