@@ -6,7 +6,7 @@ import numpy as np
 from ipywidgets import SelectionSlider
 
 from helper.explorers.explorer import Explorer, look
-from helper.figures.figure import BLUE, GREY, RED, drawing, image_html, make_panels
+from helper.figures.figure import BLUE, GREY, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page
 from helper.intervals import wilson_interval
 from helper.recorded import load_recorded
@@ -32,13 +32,13 @@ def rates_view(record: dict, rate: float) -> View:
     for other in runs:
         left.plot(other["steps"], other["loss"], color="#CCCCCC", linewidth=1)
     left.plot(run["steps"], run["loss"], color=BLUE, linewidth=2.5, label=f"learning rate {rate:g}")
-    left.set(title="training loss (nats per token)", xlabel="step", ylim=(0, None))
+    left.set(title="training loss (nats per token)", xlabel="step", yscale="log")
     left.legend(frameon=False)
     shares = [other["right"] / n for other in runs]
     ends = np.array([wilson_interval(other["right"], n) for other in runs]).T
     rates = [other["learning_rate"] for other in runs]
     right.errorbar(rates, shares, np.abs(ends - shares), fmt="o-", color=GREY, capsize=3, label="all runs")
-    right.plot(rate, run["right"] / n, "D", color=RED, markersize=9, label="this run", zorder=3)
+    right.plot(rate, run["right"] / n, "D", color=BLUE, markersize=9, label="this run", zorder=3)
     right.set(title="right on held-out questions", xlabel="learning rate", xscale="log", ylim=(0, 0.75))
     right.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45, ha="right")
     right.minorticks_off()
