@@ -102,9 +102,8 @@ def plot_progress(log_table: pd.DataFrame, charts: dict[str, dict], alarms: dict
 def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, alarms: dict, window: int) -> list[str]:
     """One chart of `plot_progress`; what it shows, in words."""
     said, steps = [], log_table["step"]
-    logarithmic = title == SFT_LOSS and log_table[list(columns)].gt(0).any(
-        axis=None
-    )  # most of its fall is early: on a linear axis the rest would be a flat line
+    # Most of the fall of SFT's loss is early: on a linear axis the rest would be a flat line.
+    logarithmic = title == SFT_LOSS and bool((log_table[list(columns)] > 0).any(axis=None))
     axis.set_yscale("log" if logarithmic else "linear")
     for (column, label), colour, line in zip(columns.items(), (BLUE, RED), LINES, strict=False):
         numbers = log_table[column]
