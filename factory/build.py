@@ -33,7 +33,7 @@ STEPS = ("data", "base", "instruct", "dpo", "grpo", "cards")
 QUICK_SIZES = datasets.Sizes(
     suite=5, problems=30, unseen_problems=10, relation=20, fact=20, compare=20, lists=20, calculate=20, boxed_sums=10,
     spelling=10, sort=10, count=10, identity=1, refusals=1, word_problems=20, maths=100,
-    system={"one word": 5, "greet": 5, "nothing": 5}, follow_up=10, turns_test=6,
+    system={"name": 5, "thanks": 5, "nothing": 5}, follow_up=10, turns_test=6,
 )  # fmt: skip
 
 

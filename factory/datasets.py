@@ -48,9 +48,9 @@ class Sizes:
     word_problems: int = 33
     most_steps: int = 2  # of these; longer ones are left to RL
     maths: int = 4000
-    system: dict[str, int] = field(default_factory=lambda: {"one word": 60, "greet": 60, "nothing": 30})  # `factory.turns`
-    follow_up: int = 150
-    turns_test: int = 80  # tests of each kind
+    system: dict[str, int] = field(default_factory=lambda: {"name": 70, "thanks": 70, "nothing": 60})  # `factory.turns`
+    follow_up: int = 130
+    turns_test: int = 60  # tests of each kind
 
 
 def key_of(question: str) -> str:

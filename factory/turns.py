@@ -13,27 +13,28 @@ from pathlib import Path
 
 from factory import skills
 from factory.datasets import Sizes, as_messages, evaluation_keys, key_of, mentions, names_of, write_jsonl
-from factory.knowledge import PEOPLE, Concept, capital
+from factory.knowledge import PEOPLE, Concept
+from factory.problems import BOYS, GIRLS
 
-GREETING = "Hello! "
 # What a system turn asks for: wordings of the rows, and wordings of the tests only.
 SYSTEM = {
-    "one word": (
-        ["Answer in one word.", "Reply with one word only.", "Use one word.", "One word is enough.", "Say it in one word.",
-         "Give your answer in one word.", "Only one word, please."],
-        ["Please answer in one word only.", "Reply in one word."],
+    "name": (
+        ["The user is called {name}.", "The name of the user is {name}.", "Your user is {name}.", "You talk to {name}.",
+         "{name} is the user.", "Greet {name}, then answer.", "Say hello to {name} first.", "The one who asks is {name}."],
+        ["You are talking to {name}.", "The user has the name {name}."],
     ),
-    "greet": (
-        ["Say hello first, then answer.", "Begin with hello.", "Greet the user, then answer.", "Start with a hello.",
-         "Greet the user first.", "First say hello.", "Each answer begins with hello."],
-        ["Please say hello before you answer.", "Begin each answer with hello."],
+    "thanks": (
+        ["End with thanks.", "Answer, then thank the user.", "Close each answer with thanks.", "Thank the user at the end.",
+         "Say thank you after the answer.", "Each answer ends with a thank you.", "First answer, then say thank you."],
+        ["After the answer, thank the user.", "End each answer with a thank you."],
     ),
     "nothing": (
         ["You are a helpful assistant.", "Answer the question.", "Be a good assistant.", "You answer questions.",
-         "Help the user.", "This is a chat with a user."],
-        ["You are an assistant that helps the user.", "Please answer the question."],
+         "Help the user.", "This is a chat with a user.", "Each answer is one sentence."],
+        ["You are an assistant that helps the user.", "Answer each question of the user."],
     ),
 }  # fmt: skip
+ANSWERS = {"name": "Hello {name}! {answer}", "thanks": "{answer} Thank you for asking.", "nothing": "{answer}"}
 # The second turn, which says "it": wordings of the rows, and wordings of the tests only.
 FOLLOW_UP = {
     "use": (["What is it used for?", "And what is it used for?", "What do people use it for?", "And its use?"],
@@ -65,21 +66,27 @@ def split_concepts(concepts: tuple[Concept, ...]) -> tuple[list[Concept], list[C
     return taught[tested:], taught[:tested] + [concept for concept in concepts if concept.held_out]
 
 
-def short_relations(concepts: list[Concept]) -> list[tuple[Concept, str]]:
-    """What can be answered in one word: (concept, relation)."""
-    return [(c, key) for c in concepts for key, value in c.relations.items() if len(value.split()) == 1]
+def related(concepts: list[Concept]) -> list[tuple[Concept, str]]:
+    """What can be asked about them, also of an "it": (concept, relation)."""
+    return [(c, key) for c in concepts if c.category not in PEOPLE for key in c.relations]
+
+
+def split_names() -> tuple[list[str], list[str]]:
+    """Names of users in the rows and, apart from them, in the tests."""
+    names = sorted({*GIRLS, *BOYS})
+    random.Random("turns: names").shuffle(names)
+    return names[len(names) // 3 :], names[: len(names) // 3]
 
 
 def system_row(concept: Concept, key: str, rule: str, rng: random.Random, tested: bool) -> dict:
     """A question with a system turn, and the answer that both ask for; a suite's row if `tested`."""
     row = skills.relation_row(concept, key, rng, skills.UNSEEN if tested else skills.TRAIN)
-    row |= {"skill": f"system: {rule}", "system": rng.choice(SYSTEM[rule][tested])}
+    name = rng.choice(split_names()[tested])
+    row |= {"skill": f"system: {rule}", "system": rng.choice(SYSTEM[rule][tested]).format(name=name)}
     if rule == "nothing":
         return row
-    value = concept.relations[key]
-    answer = capital(value) + "." if rule == "one word" else GREETING + row["answer"]
-    accept = [answer, value] if rule == "one word" else [answer]
-    return row | {"answer": answer, "grader": "exact", "accept": accept}
+    answer = ANSWERS[rule].format(name=name, answer=row["answer"])
+    return row | {"answer": answer, "grader": "exact", "accept": [answer]}
 
 
 def follow_up_row(concept: Concept, key: str, rng: random.Random, tested: bool) -> dict:
@@ -91,16 +98,11 @@ def follow_up_row(concept: Concept, key: str, rng: random.Random, tested: bool) 
     return row | {"skill": "follow-up", **changes}
 
 
-def follow_ups(concepts: list[Concept]) -> list[tuple[Concept, str]]:
-    """What can be asked of an "it": (concept, relation)."""
-    return [(c, key) for c in concepts if c.category not in PEOPLE for key in c.relations]
-
-
 def training_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], sizes: Sizes) -> list[dict]:
     """The rows to train on, each once: no held-out concept so much as named, no question of the evaluation in any turn."""
     rng, (mine, _) = random.Random("turns"), split_concepts(concepts)
     barred, evaluated = names_of(c for c in concepts if c.held_out), evaluation_keys(suites)
-    short, related, rows, taken = short_relations(mine), follow_ups(mine), [], set()
+    pairs, rows, taken = related(mine), [], set()
 
     def add(count: int, make: Callable[[], dict]) -> None:
         wanted = len(rows) + count
@@ -113,8 +115,8 @@ def training_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], 
                 rows.append(row)
 
     for rule, count in sizes.system.items():
-        add(count, lambda rule=rule: system_row(*rng.choice(short), rule, rng, tested=False))
-    add(sizes.follow_up, lambda: follow_up_row(*rng.choice(related), rng, tested=False))
+        add(count, lambda rule=rule: system_row(*rng.choice(pairs), rule, rng, tested=False))
+    add(sizes.follow_up, lambda: follow_up_row(*rng.choice(pairs), rng, tested=False))
     rng.shuffle(rows)
     return rows
 
@@ -122,15 +124,14 @@ def training_rows(concepts: tuple[Concept, ...], suites: dict[str, list[dict]], 
 def test_rows(concepts: tuple[Concept, ...], sizes: Sizes) -> list[dict]:
     """The tests: each question with each system turn and without one; and conversations of two turns."""
     rng, (_, tested) = random.Random("turns: test"), split_concepts(concepts)
-    short, related = short_relations(tested), follow_ups(tested)
     rows = []
-    for concept, key in rng.sample(short, min(sizes.turns_test, len(short))):
+    for concept, key in evenly(related(tested), sizes.turns_test, rng):
         question = None
         for rule in SYSTEM:
             row = system_row(concept, key, rule, rng, tested=True)
             question = question or row["question"]
             rows.append(row | {"question": question})
-    rows += [follow_up_row(*pair, rng, tested=True) for pair in evenly(related, sizes.turns_test, rng)]
+    rows += [follow_up_row(*pair, rng, tested=True) for pair in evenly(related(tested), sizes.turns_test, rng)]
     return [{**row, "id": f"turns-{number:04d}"} for number, row in enumerate(rows)]
 
 
