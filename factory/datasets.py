@@ -48,8 +48,8 @@ class Sizes:
     word_problems: int = 33
     most_steps: int = 2  # of these; longer ones are left to RL
     maths: int = 4000
-    system: dict[str, int] = field(default_factory=lambda: {"name": 70, "thanks": 70, "nothing": 60})  # `factory.turns`
-    follow_up: int = 130
+    system: dict[str, int] = field(default_factory=lambda: {"name": 90, "thanks": 60, "nothing": 50})  # `factory.turns`
+    follow_up: int = 120
     turns_test: int = 60  # tests of each kind
 
 

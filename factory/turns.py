@@ -20,7 +20,7 @@ from factory.problems import BOYS, GIRLS
 SYSTEM = {
     "name": (
         ["The user is called {name}.", "The name of the user is {name}.", "Your user is {name}.", "You talk to {name}.",
-         "{name} is the user.", "Greet {name}, then answer.", "Say hello to {name} first.", "The one who asks is {name}."],
+         "{name} is the user.", "Answer, then greet {name}.", "Say good day to {name}.", "The one who asks is {name}."],
         ["You are talking to {name}.", "The user has the name {name}."],
     ),
     "thanks": (
@@ -34,7 +34,7 @@ SYSTEM = {
         ["You are an assistant that helps the user.", "Answer each question of the user."],
     ),
 }  # fmt: skip
-ANSWERS = {"name": "Hello {name}! {answer}", "thanks": "{answer} Thank you for asking.", "nothing": "{answer}"}
+ANSWERS = {"name": "{answer} Good day, {name}.", "thanks": "{answer} Thank you for asking.", "nothing": "{answer}"}
 # The second turn, which says "it": wordings of the rows, and wordings of the tests only.
 FOLLOW_UP = {
     "use": (["What is it used for?", "And what is it used for?", "What do people use it for?", "And its use?"],
