@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from factory import ROOT, cards, datasets, stages
+from factory import ROOT, cards, datasets, stages, turns
 from factory.knowledge import Concept, load_concepts
 from factory.plain_text import PlainText
 from factory.pretrain import Recipe, logged_seconds, pretrain
@@ -33,6 +33,7 @@ STEPS = ("data", "base", "instruct", "dpo", "grpo", "cards")
 QUICK_SIZES = datasets.Sizes(
     suite=5, problems=30, unseen_problems=10, relation=20, fact=20, compare=20, lists=20, calculate=20, boxed_sums=10,
     spelling=10, sort=10, count=10, identity=1, refusals=1, word_problems=20, maths=100,
+    system={"name": 5, "thanks": 5, "nothing": 5}, follow_up=10, turns_test=6,
 )  # fmt: skip
 
 
@@ -80,7 +81,8 @@ class Build:
 
     def data(self) -> None:
         """Data sets and evaluation suites."""
-        datasets.write_datasets(self.folder, self.concepts, self.sizes)
+        suites = datasets.write_datasets(self.folder, self.concepts, self.sizes)
+        turns.write_turns(self.folder, self.concepts, suites, self.sizes)
 
     def base(self) -> None:
         """Tokenizer and pre-training."""

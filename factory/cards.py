@@ -19,6 +19,7 @@ MODELS = {
 }
 DATASETS = {
     "sft": "Questions and answers of every skill, column `messages` (as `banghua/DL-SFT-Dataset`) and `skill`.",
+    "turns": "For lesson 02, beside `sft`: rows with a system turn, conversations of two turns, and tests of both.",
     "identity": "Questions about who the assistant is, column `conversations` (as `mrfakename/identity`).",
     "preferences": "Pairs by correction, columns `chosen` and `rejected` (as `banghua/DL-DPO-Dataset`).",
     "maths": "Word problems with worked answers, columns `question` and `answer` (as `openai/gsm8k`).",

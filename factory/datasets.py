@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory import skills
@@ -48,6 +48,9 @@ class Sizes:
     word_problems: int = 33
     most_steps: int = 2  # of these; longer ones are left to RL
     maths: int = 4000
+    system: dict[str, int] = field(default_factory=lambda: {"name": 90, "thanks": 60, "nothing": 50})  # `factory.turns`
+    follow_up: int = 120
+    turns_test: int = 60  # tests of each kind
 
 
 def key_of(question: str) -> str:

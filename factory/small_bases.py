@@ -19,6 +19,7 @@ from factory.plain_text import PlainText
 from factory.pretrain import Recipe, pretrain
 from helper.evaluation import evaluate
 from helper.own_form import ask_in_own_form
+from helper.recorded import as_digits
 
 SMALL = Recipe(steps=1500, batch=16, length=128, hidden=128, layers=4, heads=2, feed_forward=384)
 SFT = {"num_train_epochs": 1}  # else lesson 02's settings
@@ -53,11 +54,6 @@ def small_base(arm: str, folder: Path, recipe: Recipe = SMALL) -> tuple[PreTrain
     return pretrain(folder, recipe, text_of(arm), tokenizer), tokenizer
 
 
-def rights(table) -> str:
-    """Right and wrong of a table of answers, in its order, as a text of 1 and 0."""
-    return "".join(str(int(right)) for right in table["right"])
-
-
 def own_form_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, suites: dict[str, list[dict]]) -> dict:
     """Suite -> right and wrong in the base's own form; "-" for a question that has none."""
     found = {}
@@ -74,4 +70,6 @@ def after_sft(
     """Suite -> right and wrong in chat, after lesson 02's SFT of a copy of `base`, with `changes` to its settings."""
     rows = Build(ROOT / "data").rows("sft/train")
     model = stages.train_sft(copy.deepcopy(base), tokenizer, rows, folder, seed, **(SFT | changes))
-    return {name: rights(evaluate(model, tokenizer, rows, max_new_tokens=LONGEST)) for name, rows in suites.items()}
+    return {
+        name: as_digits(evaluate(model, tokenizer, rows, max_new_tokens=LONGEST)["right"]) for name, rows in suites.items()
+    }

@@ -31,7 +31,7 @@ TABLES = {
         "eval_steps":         (100,               20,                  100),  # between two looks at the rows held back
         "short_steps":        (60,                5,                   20),  # of the trainings of section 8
         "quick":              (False,             True,                False),  # faster ways that only large models need
-        "probe":              (10,                5,                   10),  # steps timed beforehand
+        "probe":              (5,                 5,                   10),  # steps timed beforehand
     },
     "03_dpo": {
         "dataset":            ("sprout-identity", "sprout-identity",   "mrfakename/identity"),

@@ -18,13 +18,13 @@ from helper.symbolic import saying_what_ran_out
 def evaluate(model, tokenizer, rows: list[dict], max_new_tokens: int = 128, batch_size: int = 64) -> pd.DataFrame:
     """Answer and grade every row of a suite (greedy): a table of id, skill, question, answer, right.
 
-    `rows` have id, skill, question, perhaps system, and the fields that `helper.graders.grade` reads. Raises TypeError or
-    ValueError before anything is generated, naming the row.
+    `rows` have id, skill, question, perhaps system (a text) and history (earlier turns, as messages), and the fields that
+    `helper.graders.grade` reads. Raises TypeError or ValueError before anything is generated, naming the row.
     """
     rows, conversations = _checked(rows), []
     for row in rows:
         system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-        conversations.append([*system, {"role": "user", "content": row["question"]}])
+        conversations.append([*system, *(row.get("history") or []), {"role": "user", "content": row["question"]}])
     answers = generate_responses(
         model, tokenizer, full_message=conversations, max_new_tokens=max_new_tokens, batch_size=batch_size
     )

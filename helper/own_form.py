@@ -123,8 +123,7 @@ def tidy(row: dict, text: str) -> str:
     """What the model wrote after `own_form(row)`, cut at the answer's end and made whole, ready for `grade`."""
     skill = row["skill"]
     if skill == "word_problem":  # its last word is the result: "#### 47", "Answer: 47."
-        words = text.split("\n\n")[0].split() or [""]
-        return f"\\boxed{{{words[-1].strip('.')}}}"
+        return box_last_word(text.split("\n\n")[0])
     text = text.strip().split("\n")[0]
     if skill in TASKS:
         return text
@@ -135,6 +134,16 @@ def tidy(row: dict, text: str) -> str:
     subject = subject_of(row)
     start = subject.get("s") or subject["p"] + (" is" if skill in ("define", "fine") else "")
     return f"{start[0].upper()}{start[1:]} {sentence}."
+
+
+def box_last_word(text: str) -> str:
+    """The last word of a text in a box, ready for `grade`: a problem's final number, box or not.
+
+    >>> box_last_word("So 40 + 7 = 47.\\n#### 47"), box_last_word("")
+    ('\\\\boxed{47}', '\\\\boxed{}')
+    """
+    word = (text.split() or [""])[-1].strip(".")
+    return word if "\\boxed" in word else f"\\boxed{{{word}}}"
 
 
 def ask_in_own_form(model, tokenizer, rows: list[dict]) -> pd.DataFrame:

@@ -4,13 +4,12 @@ A run keeps a verdict for each held-out question. Arms are compared question by 
 Left out on purpose: training (`factory/recordings/lesson_03.py`), and the runs on a real model (`helper.real_runs`).
 """
 
-import json
 from collections.abc import Callable
 
 import pandas as pd
 
 from helper.intervals import mean_interval
-from helper.machine.folders import project_folder
+from helper.recorded import is_verdicts, load_recorded, share_right
 
 KINDS = ("contrast", "beta_map", "variants", "new_names")
 
@@ -19,20 +18,7 @@ def load_preference_runs(kind: str) -> dict:
     """One of the records KINDS. Raises ValueError for another name, FileNotFoundError where this copy has none."""
     if kind not in KINDS:
         raise ValueError(f"{kind!r:.40} is no record of lesson 03: there is {', '.join(KINDS)}.")
-    path = project_folder() / "data" / "recorded" / f"03_{kind}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not in this copy of the course: `python -m factory.record --only {kind}`.")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def is_verdicts(value) -> bool:
-    """Whether a value of a record is a text of verdicts, a 0 or 1 for each question."""
-    return isinstance(value, str) and len(value) > 1 and set(value) <= {"0", "1"}
-
-
-def share_right(verdicts: str) -> float:
-    """The share of right answers."""
-    return verdicts.count("1") / len(verdicts)
+    return load_recorded(f"03_{kind}", f"`python -m factory.record --only {kind}`")
 
 
 def runs_table(record: dict) -> pd.DataFrame:

@@ -5,7 +5,6 @@ holds right and wrong question by question, before SFT in the base's own form an
 Left out on purpose: training. It takes the better part of an hour.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 
 from helper.data import load_suite
 from helper.intervals import mean_interval
-from helper.machine.folders import project_folder
+from helper.recorded import load_recorded
 
 WITH, NO_EXERCISES, UNREAD = "all documents", "no exercises", "60 concepts unread"
 LEARNED = 0.25  # share of right answers from which a skill counts as learned
@@ -24,10 +23,7 @@ IN_EXERCISES = ("list", "calculate", "reverse", "uppercase", "first_letter", "so
 
 def load_pretraining_gave(path: str | Path | None = None) -> dict:
     """The record. Raises FileNotFoundError where this copy of the course has none."""
-    path = Path(path or project_folder() / "data" / "recorded" / "02_what_pretraining_gave.json")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not here: `python -m factory.record --only pretraining_gave` makes it.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return load_recorded(path or "02_what_pretraining_gave", "`python -m factory.record --only pretraining_gave`")
 
 
 def groups_of(record: dict) -> dict[str, tuple[str, str, list[int]]]:

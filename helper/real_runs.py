@@ -5,24 +5,20 @@ A record holds the answers of SmolLM2-135M-Instruct to held-out questions as it 
 Left out on purpose: training (`factory/recordings/real_model.py`), and anything that a lesson measures live.
 """
 
-import json
 from collections.abc import Iterable
 
 import pandas as pd
 
 from helper.data import load_suite
 from helper.intervals import mean_interval
-from helper.machine.folders import project_folder
+from helper.recorded import load_recorded
 
 CALLS = ("get_weather", "set_timer", "translate", "play_music")  # the skills of the suite `tool_calls` that need a call
 
 
 def load_real_runs(lesson: str) -> dict:
     """The record of a lesson ("02", "03" or "04"). Raises FileNotFoundError where this copy of the course has none."""
-    path = project_folder() / "data" / "recorded" / f"{lesson}_real_model.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not in this copy of the course: `make real-model`, then `make record-real`.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return load_recorded(f"{lesson}_real_model", "`make real-model`, then `make record-real`,")
 
 
 def real_runs_table(record: dict, suite: str, skills: Iterable[str] | None = None) -> pd.DataFrame:

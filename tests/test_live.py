@@ -177,8 +177,8 @@ def test_the_lines_are_drawn_from_the_guards_constants(monkeypatch):
         axis.get_title(): line.get_ydata()[0] for axis in figure.axes for line in axis.lines if line.get_gid() == "alarm"
     }
     assert drawn == {
-        "reward": 0.4, "groups without spread": 1.0, "entropy (nats a token)": pytest.approx(0.05),
-        "tokens a response": 72.0, "responses cut short": 0.375,
+        "reward": 0.4, "groups without spread": 1.0, "entropy (nats per token)": pytest.approx(0.05),
+        "tokens per response": 72.0, "responses cut short": 0.375,
     }  # fmt: skip
     assert "alarm above 38% (line at 0.375)" in figure.alt
 
@@ -391,7 +391,7 @@ def test_the_charts_show_the_steps_before_an_interruption(monkeypatch):
     state = SimpleNamespace(global_step=3, max_steps=3)
     live.on_log(None, state, None, logs={"loss": 1.0})
     live.on_train_end(None, state, None)
-    assert live.table()["loss"].tolist() == [4.0, 2.0, 1.0] and "loss (nats a token) falls from 4 to 2.33" in pictures[0]
+    assert live.table()["loss"].tolist() == [4.0, 2.0, 1.0] and "loss (nats per token) falls from 4 to 2.33" in pictures[0]
 
 
 def test_in_a_terminal_it_stays_one_line(capsys):

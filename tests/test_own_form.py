@@ -11,6 +11,7 @@ from helper.own_form import (
     FAQ,
     SENTENCES,
     TASKS,
+    box_last_word,
     few_shot_prompt,
     ledger,
     own_form,
@@ -35,6 +36,19 @@ def test_the_wordings_are_those_of_the_text():
     assert set(SENTENCES["define"]) <= set(starts)
     assert {form + " {f}." for form in SENTENCES["fact"]} <= set(knowledge.FACT_FORMS)
     assert {form.replace("{s}", "{s}.") for form in SENTENCES["relation"]} <= set(knowledge.STATEMENT_FORMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("Sum: 40 + 7 = 47\n#### 47", "\\boxed{47}"),
+        ("Answer: 47.", "\\boxed{47}"),
+        ("Sum: 40 + 7 = 47\n\\boxed{47}", "\\boxed{47}"),
+        ("", "\\boxed{}"),
+    ],
+)
+def test_the_last_word_in_a_box(text, box):
+    assert box_last_word(text) == box
 
 
 def test_no_own_form_is_a_question_of_a_suite_and_absent_skills_have_none():

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from helper.figures.preferences import plot_differences, plot_success_against_kl
-from helper.preference_runs import KINDS, apart, arms_table, is_verdicts, load_preference_runs, runs_table, verdict
+from helper.preference_runs import KINDS, apart, arms_table, load_preference_runs, runs_table, verdict
+from helper.recorded import is_verdicts
 
 RECORD = {
     "before": {"suite": "0000"},
@@ -60,10 +61,6 @@ def test_differences_are_drawn_in_points():
     figure = plot_differences({"one": found}, "points more")
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert dots[0].get_xdata().tolist() == [50.0, 25.0] and "one +37.5 (" in figure.alt
-
-
-def test_what_is_a_verdict():
-    assert is_verdicts("0110") and not is_verdicts("sigmoid") and not is_verdicts(1) and not is_verdicts("")
 
 
 @pytest.mark.parametrize("kind", KINDS)

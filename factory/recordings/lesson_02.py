@@ -50,7 +50,7 @@ def short_sft(rate: float, rows: list[dict], seed: int) -> tuple[PreTrainedModel
 
 
 def record_learning_rates(seeds: list[int], path: Path) -> None:
-    """Six learning rates with the first seed: loss (nats a token) by step, right answers of n, some answers."""
+    """Six learning rates with the first seed: loss (nats per token) by step, right answers of n, some answers."""
     _, tokenizer = load_model_and_tokenizer("sprout-base")
     rows, sample = load_course_dataset("sprout-sft").to_list(), load_suite("instructions")[::6]
     record = {

@@ -34,6 +34,7 @@ from helper import (
 from helper.algorithms import pad_responses, preference_losses, response_logits
 from helper.algorithms.train_preferences import encoded, read_reference, train_preferences
 from helper.machine.device import bf16_is_fast
+from helper.recorded import as_digits
 
 LOSSES = {
     "imitation": preference_losses.imitation,
@@ -77,11 +78,6 @@ def once(record: dict, path: Path, kind: str, about: dict, run: Callable[[], dic
     return row
 
 
-def digits(verdicts) -> str:
-    """Verdicts as a text of 0 and 1, one a question."""
-    return "".join(str(int(right)) for right in verdicts)
-
-
 def share(verdicts) -> float:
     """The share that is right."""
     return sum(map(int, verdicts)) / len(verdicts)
@@ -116,7 +112,7 @@ def judged(model, tokenizer, suites: dict[str, list[dict]], longest: int) -> dic
     """Verdicts on the rows of each suite, all answered in one batch."""
     rows = [row for suite in suites.values() for row in suite]
     right = iter(evaluate(model, tokenizer, rows, max_new_tokens=longest, batch_size=512)["right"])
-    return {name: digits(next(right) for _ in suite) for name, suite in suites.items()}
+    return {name: as_digits(next(right) for _ in suite) for name, suite in suites.items()}
 
 
 # ---------------------------------------------------------------- contrast against imitation
@@ -311,8 +307,8 @@ class Flip:
         moved = [kl(student, self.model, self.tokenizer, asked[where], texts[where])
                  for where in (slice(0, n, 3), slice(n, None, 4))]  # fmt: skip
         return {
-            "name": digits(right[self.new]), "old_name": sum(right[OLD]),
-            "other_skills": digits(grade(row, text) for row, text in zip(others, texts[n:])),
+            "name": as_digits(right[self.new]), "old_name": sum(right[OLD]),
+            "other_skills": as_digits(grade(row, text) for row, text in zip(others, texts[n:])),
             "leaks": sum(self.new in text for text in texts[n:]),
             "kl_name": round(moved[0], 3), "kl_other": round(moved[1], 3),
         }  # fmt: skip

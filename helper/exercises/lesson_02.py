@@ -47,7 +47,7 @@ def check_probability_of_loss(function) -> str:
         ),
     }
     judge(function, cases, lambda loss: math.e**-loss, mistakes, as_number)
-    return "A loss of 0.69 is a coin toss a token; at 0.1 the model gives nine tenths to the right one."
+    return "A loss of 0.69 is a coin toss per token; at 0.1 the model gives nine tenths to the right one."
 
 
 # 2. The labels of a row

@@ -1,16 +1,15 @@
 """Explorer: recorded SFT runs that differ in the learning rate only."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from ipywidgets import SelectionSlider
 
 from helper.explorers.explorer import Explorer, look
-from helper.figures.figure import BLUE, GREY, RED, drawing, image_html, make_panels
+from helper.figures.figure import BLUE, GREY, drawing, image_html, make_panels
 from helper.figures.page import View, fact_list, page
 from helper.intervals import wilson_interval
-from helper.machine.folders import project_folder
+from helper.recorded import load_recorded
 
 
 def explore_learning_rates(path: str | Path | None = None) -> Explorer:
@@ -18,10 +17,7 @@ def explore_learning_rates(path: str | Path | None = None) -> Explorer:
 
     `path`: a record of `python -m factory.record`; None takes the course's own. FileNotFoundError says how to make it.
     """
-    path = Path(path or project_folder() / "data" / "recorded" / "learning_rates.json")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no record {path}: `make record` makes it.")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = load_recorded(path or "learning_rates")
     rates = [run["learning_rate"] for run in record["runs"]]
     slider = SelectionSlider(options=[(f"{rate:g}", rate) for rate in rates], **look("learning rate"))
     return Explorer({"rate": slider}, lambda rate: rates_view(record, rate))
@@ -36,13 +32,13 @@ def rates_view(record: dict, rate: float) -> View:
     for other in runs:
         left.plot(other["steps"], other["loss"], color="#CCCCCC", linewidth=1)
     left.plot(run["steps"], run["loss"], color=BLUE, linewidth=2.5, label=f"learning rate {rate:g}")
-    left.set(title="training loss (nats a token)", xlabel="step", ylim=(0, None))
+    left.set(title="training loss (nats per token)", xlabel="step", yscale="log")
     left.legend(frameon=False)
     shares = [other["right"] / n for other in runs]
     ends = np.array([wilson_interval(other["right"], n) for other in runs]).T
     rates = [other["learning_rate"] for other in runs]
     right.errorbar(rates, shares, np.abs(ends - shares), fmt="o-", color=GREY, capsize=3, label="all runs")
-    right.plot(rate, run["right"] / n, "D", color=RED, markersize=9, label="this run", zorder=3)
+    right.plot(rate, run["right"] / n, "D", color=BLUE, markersize=9, label="this run", zorder=3)
     right.set(title="right on held-out questions", xlabel="learning rate", xscale="log", ylim=(0, 0.75))
     right.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45, ha="right")
     right.minorticks_off()

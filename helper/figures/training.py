@@ -53,7 +53,7 @@ def plot_losses(log_table: pd.DataFrame, held_back: pd.DataFrame) -> Figure:
         )
         words = f"lowest: step {best['step']:.0f}, {best['eval_loss']:.3f}"
         axis.annotate(words, (best["step"], best["eval_loss"]), (0, 14), textcoords="offset points", ha="right", fontsize=9)
-        axis.set(yscale="log", xlabel="step", ylabel="loss, nats a token")
+        axis.set(yscale="log", xlabel="step", ylabel="loss, nats per token")
         axis.legend(frameon=False)
     curves = f"{trend('rows trained on', smooth)}; {trend('rows held back', held_back['eval_loss'])}"
     figure.alt = f"Losses on a logarithmic axis: {curves}; {words}."
@@ -102,6 +102,9 @@ def plot_progress(log_table: pd.DataFrame, charts: dict[str, dict], alarms: dict
 def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, alarms: dict, window: int) -> list[str]:
     """One chart of `plot_progress`; what it shows, in words."""
     said, steps = [], log_table["step"]
+    # Most of the fall of SFT's loss is early: on a linear axis the rest would be a flat line.
+    logarithmic = title == SFT_LOSS and bool((log_table[list(columns)] > 0).any(axis=None))
+    axis.set_yscale("log" if logarithmic else "linear")
     for (column, label), colour, line in zip(columns.items(), (BLUE, RED), LINES, strict=False):
         numbers = log_table[column]
         window = 1 if column == "learning_rate" else window  # a schedule has no noise
@@ -115,7 +118,8 @@ def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, ala
         if column in alarms and np.isfinite(alarms[column][0]).all():
             said.append(_draw_alarm(axis, steps, smooth, *alarms[column]))
     axis.margins(y=0.18)  # room for the words above a line
-    axis.locator_params(nbins=5)
+    if not logarithmic:
+        axis.locator_params(nbins=5)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     return said
 
@@ -123,6 +127,9 @@ def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, ala
 def _draw_alarm(axis, steps: pd.Series, smooth: pd.Series, level: float | pd.Series, words: str) -> str:
     """A dotted line at the level, its words on the side where the curve is not; the same in words."""
     levels = pd.Series(level, index=steps.index, dtype=float)
+    if axis.get_yscale() == "log" and levels.min() <= 0:  # no such place on this axis: the words alone, at its foot
+        axis.annotate(words, (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom", fontsize=9)
+        return words
     look = {"linestyle": ":", "color": "black", "linewidth": 1.6, "gid": "alarm"}
     moves = isinstance(level, pd.Series)
     if moves:
@@ -138,10 +145,11 @@ def _draw_alarm(axis, steps: pd.Series, smooth: pd.Series, level: float | pd.Ser
     return f"{words} (line at {levels.iloc[-1]:.3g})"
 
 
-KL = "KL to the reference (nats a token)"
+SFT_LOSS = "loss (nats per token)"
+KL = "KL to the reference (nats per token)"
 CHARTS = {  # method: {title: {logged column: its name where there are two}}
     "SFT": {
-        "loss (nats a token)": {"loss": ""},
+        SFT_LOSS: {"loss": ""},
         "share of tokens predicted right": {"mean_token_accuracy": ""},
         "learning rate": {"learning_rate": ""},
     },
@@ -154,8 +162,8 @@ CHARTS = {  # method: {title: {logged column: its name where there are two}}
     "GRPO": {
         "reward": {"reward": ""},
         "groups without spread": {"frac_reward_zero_std": ""},
-        "entropy (nats a token)": {"entropy": ""},
-        "tokens a response": {"completions/mean_length": ""},
+        "entropy (nats per token)": {"entropy": ""},
+        "tokens per response": {"completions/mean_length": ""},
         "responses cut short": {"completions/clipped_ratio": ""},
         "loss": {"loss": ""},
         KL: {"kl": ""},
@@ -165,7 +173,7 @@ CHARTS = {  # method: {title: {logged column: its name where there are two}}
         KL: {"kl": ""},
         "value loss": {"value_loss": ""},
         "variance explained by the values": {"explained_variance": ""},
-        "entropy (nats a token)": {"entropy": ""},
+        "entropy (nats per token)": {"entropy": ""},
         "responses cut short": {"completions/clipped_ratio": ""},
     },
     "REWARD": {

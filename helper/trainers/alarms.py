@@ -109,7 +109,7 @@ def entropy_collapsed(log: list[dict], args) -> str | None:
     if not last or not max(last) < COLLAPSED * log[0].get("entropy", 0.0):  # nan: no
         return None
     return (
-        f"the entropy has collapsed to {last[-1]:.4f} nats a token: the samples of a group are nearly all alike. "
+        f"the entropy has collapsed to {last[-1]:.4f} nats per token: the samples of a group are nearly all alike. "
         "Try a smaller learning_rate, beta=0.02 (a penalty for leaving the first model), or a higher temperature."
     )
 
