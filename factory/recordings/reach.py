@@ -118,16 +118,16 @@ def trained(arm: str, seed: int, steps: int) -> Path:
 
 
 @cache
-def suites() -> dict[str, list[dict]]:
-    """The suites by their distance from what is practised, whole."""
-    return {name: load_suite(name) for name in SUITES}
+def suite(name: str) -> list[dict]:
+    """A suite, whole."""
+    return load_suite(name)
 
 
-def judged(model, tokenizer) -> dict:
-    """Greedy verdicts on each suite, a text of 0 and 1; of the practised types also which answers are boxed."""
+def judged(model, tokenizer, names: tuple[str, ...]) -> dict:
+    """Greedy verdicts on each suite, a text of 0 and 1; of the practised types also which answers are boxed, and words."""
     found = {}
-    for name, rows in suites().items():
-        table = evaluate(model, tokenizer, rows, max_new_tokens=LONGEST, batch_size=256)
+    for name in names:
+        table = evaluate(model, tokenizer, suite(name), max_new_tokens=LONGEST, batch_size=256)
         found[name] = digits(table["right"])
         if name == SUITES[0]:
             found["boxed"] = digits(bool(extract_boxed(text)) for text in table["answer"])
@@ -135,42 +135,36 @@ def judged(model, tokenizer) -> dict:
     return found
 
 
-def run(arm: str, seed: int, steps: int) -> dict:
+def run(arm: str, seed: int, steps: int, names: tuple[str, ...]) -> dict:
     """Train, or take the trained model, and judge it."""
-    return judged(*load_model_and_tokenizer(trained(arm, seed, steps)))
+    return judged(*load_model_and_tokenizer(trained(arm, seed, steps)), names)
 
 
-def head(name: str, seeds: list[int]) -> dict:
-    """What a record of these runs begins with."""
-    settings = {key: value for key, value in LOOP.items() if isinstance(value, int | float)}
-    return {
-        "command": command(name, seeds), "seeds": seeds, "learning_rate": RATE, **settings,
-        "n": {suite: len(rows) for suite, rows in suites().items()},
-    }  # fmt: skip
-
-
-def begun(name: str, seeds: list[int], path: Path) -> dict:
+def begun(name: str, seeds: list[int], path: Path, names: tuple[str, ...]) -> dict:
     """The record at `path`, or a new one, with the verdicts on `sprout-instruct` before training."""
-    record = resumed(path, head(name, seeds))
+    settings = {key: value for key, value in LOOP.items() if isinstance(value, int | float)}
+    head = {"command": command(name, seeds), "seeds": seeds, "learning_rate": RATE, **settings}
+    record = resumed(path, head | {"n": {name: len(suite(name)) for name in names}})
     record.pop("tuning", None)
     if "before" not in record:
-        record["before"] = judged(*load_model_and_tokenizer("sprout-instruct"))
+        record["before"] = judged(*load_model_and_tokenizer("sprout-instruct"), names)
     return record
 
 
 def record_distance(seeds: list[int], path: Path) -> None:
     """Four suites by distance, before and after the lesson's run; more story types against more steps."""
-    record = begun("distance", seeds, path)
-    record |= {"few_types": list(FEW_TYPES), "types": len(SEEN_STORIES)}
+    record = begun("distance", seeds, path, SUITES)
+    record |= {"few_types": len(FEW_TYPES), "types": len(SEEN_STORIES)}
     for seed in seeds:
         for arm, steps in itertools.product(("lesson", "13 story types"), (WHOLE, HALF)):
             about = {"arm": arm, "seed": seed, "steps": steps}
-            once(record, path, "runs", about, partial(run, arm, seed, steps))
+            once(record, path, "runs", about, partial(run, arm, seed, steps, SUITES))
 
 
 def record_controls(seeds: list[int], path: Path) -> None:
     """Rewards that know nothing of the answer, or pay for wrong ones, beside the right reward; half of the steps."""
-    record = begun("controls", seeds, path)
+    record = begun("controls", seeds, path, SUITES[:1])
     for seed in seeds:
         for arm in ("lesson", *CONTROLS):
-            once(record, path, "runs", {"arm": arm, "seed": seed, "steps": HALF}, partial(run, arm, seed, HALF))
+            about = {"arm": arm, "seed": seed, "steps": HALF}
+            once(record, path, "runs", about, partial(run, arm, seed, HALF, SUITES[:1]))
