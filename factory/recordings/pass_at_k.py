@@ -2,7 +2,7 @@
 
 For each problem the record keeps how many of its samples are right and how often each wrong answer came, so that pass@k, a
 majority vote and any reweighting of the answers can be computed from it.
-Left out on purpose: the texts, and the intervals: `helper/pass_runs.py` computes them.
+Left out on purpose: the texts, and the intervals: `helper/practice_runs.py` computes them.
 """
 
 from __future__ import annotations
