@@ -20,13 +20,42 @@ DRAWS = 2000  # of the bootstrap
 
 
 def load_practice_runs(kind: str) -> dict:
-    """One of the records KINDS. Raises ValueError for another name, FileNotFoundError where this copy has none."""
+    """One of the records KINDS; where this copy of the course has none, one without runs that names the command.
+
+    Raises ValueError for another name.
+    """
     if kind not in KINDS:
         raise ValueError(f"{kind!r:.40} is no record of lesson 04: there is {', '.join(KINDS)}.")
     path = project_folder() / "data" / "recorded" / f"04_{kind}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not in this copy of the course: `python -m factory.record --only {kind}`.")
+        return {"command": f"python -m factory.record --only {kind}", "runs": []}
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def what_is_recorded(record: dict) -> str:
+    """In words: the command, and how many runs and seeds there are of each arm or model; or that there are none.
+
+    >>> what_is_recorded({"command": "make", "runs": [{"arm": "a", "seed": 0}, {"arm": "a", "seed": 1}]})
+    'recorded with: make; seeds of each arm: a 2'
+    """
+    if not record["runs"]:
+        return f"nothing is recorded in this copy of the course; `{record['command']}` makes it"
+    if "model" in record["runs"][0]:
+        counted = ", ".join(f"{run['model']} on {run['suite']}" for run in record["runs"])
+        return f"recorded with: {record['command']}; one seed of each: {counted}"
+    arms = {}
+    for run in record["runs"]:
+        arms.setdefault(run["arm"], set()).add(run["seed"])
+    counted = ", ".join(f"{arm} {len(seeds)}" for arm, seeds in arms.items())
+    return f"recorded with: {record['command']}; seeds of each arm: {counted}"
+
+
+def both_recorded(record: dict, first: str, second: str) -> list[str]:
+    """The suites on which both models have samples, in the record's order."""
+    there = {}
+    for run in record["runs"]:
+        there.setdefault(run["suite"], set()).add(run["model"])
+    return [suite for suite, models in there.items() if {first, second} <= models]
 
 
 def run_of(record: dict, model: str, suite: str) -> dict:

@@ -76,9 +76,19 @@ def test_the_figure_and_the_explorer_say_what_they_show():
 
 
 @pytest.mark.parametrize("kind", runs.KINDS)
-def test_the_records_name_their_command(kind):
+def test_the_records_name_their_command(kind, tmp_path, monkeypatch):
     record = runs.load_practice_runs(kind)
-    assert record["command"].startswith(f"python -m factory.record --only {kind}") and record["runs"]
+    assert record["command"].startswith(f"python -m factory.record --only {kind}")
+    monkeypatch.setattr(runs, "project_folder", lambda: tmp_path)
+    nothing = runs.load_practice_runs(kind)
+    assert nothing["runs"] == [] and f"--only {kind}" in runs.what_is_recorded(nothing)
+
+
+def test_what_is_recorded_is_counted():
+    arms = [{"arm": "a", "seed": 0, "steps": 32}, {"arm": "a", "seed": 0, "steps": 64}, {"arm": "b", "seed": 1}]
+    assert runs.what_is_recorded({"command": "c", "runs": arms}).endswith("seeds of each arm: a 1, b 1")
+    assert "SFT on near, RL on near" in runs.what_is_recorded({"command": "c", **RECORD})
+    assert runs.both_recorded(RECORD, "SFT", "RL") == ["near"] and runs.both_recorded(RECORD, "SFT", "base") == []
 
 
 def test_an_unknown_record_is_refused():
