@@ -155,6 +155,8 @@ def record_distance(seeds: list[int], path: Path) -> None:
     """Four suites by distance, before and after the lesson's run; more story types against more steps."""
     record = begun("distance", seeds, path, SUITES)
     record |= {"few_types": len(FEW_TYPES), "types": len(SEEN_STORIES)}
+    about = {"arm": "sprout-grpo", "seed": 0, "steps": WHOLE}  # as it comes with the course, trained by the library
+    once(record, path, "runs", about, lambda: judged(*load_model_and_tokenizer("sprout-grpo"), SUITES))
     for seed in seeds:
         for arm, steps in itertools.product(("lesson", "13 story types"), (WHOLE, HALF)):
             about = {"arm": arm, "seed": seed, "steps": steps}
