@@ -30,7 +30,14 @@ DATASETS = {
 }
 
 # Of the world's files, what pre-training does not read.
-NOT_IN_TEXT = ("identity.jsonl", "refusals.jsonl", "smalltalk.jsonl", "unseen_stories.jsonl", "everyday")
+NOT_IN_TEXT = (
+    "identity.jsonl",
+    "refusals.jsonl",
+    "smalltalk.jsonl",
+    "unseen_stories.jsonl",
+    "everyday",
+    "another_hand.jsonl",
+)
 
 
 def write_cards(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory import skills
+from factory.another_hand import another_hand_suite
 from factory.arithmetic import few_step_arithmetic
 from factory.everyday import everyday_files
 from factory.knowledge import Concept
@@ -106,6 +107,7 @@ def evaluation_suites(concepts: tuple[Concept, ...], sizes: Sizes) -> dict[str, 
         "word_problems": problem_suite(SEEN_STORIES, sizes.problems, 40, random.Random("seen stories")),
         "unseen_story_types": problem_suite(UNSEEN_STORIES, sizes.unseen_problems, 40, random.Random("unseen stories")),
         "larger_numbers": problem_suite(SEEN_STORIES, sizes.unseen_problems, 99, random.Random("larger numbers")),
+        "another_hand": another_hand_suite(sizes.unseen_problems, random.Random("another hand")),
         "identity": list(skills.identity_rows("test")),
         "reference": reference_rows(concepts),
     }

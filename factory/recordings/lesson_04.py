@@ -1,6 +1,6 @@
 """The recorded runs of lesson 04: GRPO with the correct reward against GRPO with a random one, which must gain nothing.
 
-The same settings and problems, several seeds.
+The same settings and problems, several seeds. Others of the lesson's recordings: `pass_at_k.py`, and `reach.py`.
 Left out on purpose: seconds and memory, which say more about the machine's load than about the reward.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from factory import stages
+from factory.recordings.pass_at_k import record_pass_at_k
+from factory.recordings.reach import record_controls, record_distance
 from factory.recordings.shared import command, fresh, write
 from helper import evaluate, load_course_dataset, load_model_and_tokenizer, load_suite, reward_func
 from helper.rewards import random_reward
@@ -40,5 +42,10 @@ def record_random_rewards(seeds: list[int], path: Path) -> None:
             write(record, path)
 
 
-RECORDINGS = {"random_rewards": (record_random_rewards, "04_random_rewards.json")}
+RECORDINGS = {
+    "random_rewards": (record_random_rewards, "04_random_rewards.json"),
+    "pass_at_k": (record_pass_at_k, "04_pass_at_k.json"),
+    "distance": (record_distance, "04_distance.json"),
+    "controls": (record_controls, "04_controls.json"),
+}
 SHOWN = {"word_problems": "RL: unseen word problems", "other_skills": "RL: all other skills"}
