@@ -1,9 +1,9 @@
 """Lesson 05, one thing changed at a time: short runs of `train_grpo` with equally many samples, several seeds an arm.
 
-Seeds in the outer loop: one seed of all arms comes before the next, so that a record that was stopped is still balanced.
+In three tiers; in each, one seed of all its arms comes before the next, so that a record that was stopped is balanced.
 The arms of a seed begin with the same warmed-up model and, where their batches are alike, the same prompts: they are paired.
 Written after each run; a run that is in the record is not made again.
-Left out on purpose: equal time (seconds are recorded, on a machine that others use too), tuned learning rates an arm.
+Left out on purpose: equal time (the processor's seconds are recorded), tuned learning rates an arm.
 """
 
 from __future__ import annotations
@@ -66,32 +66,41 @@ def penalised_sampling(reference, beta: float) -> Callable:
 
 
 TWO, FOUR = {"inner_updates": 2}, {"inner_updates": 4}
-ARMS: dict[str, dict] = {  # name -> other arguments of `train_grpo`; "kl_reward" is the β of a penalty in the rewards
-    SAME: {},
-    "divided by the group's std": {"advantage": group_advantages},
-    "mean over each response": {"loss": partial(grpo_loss, loss_type="grpo")},
-    "both divisions, as first published": {"advantage": group_advantages, "loss": partial(grpo_loss, loss_type="grpo")},
-    "mean over all tokens (dapo)": {"loss": partial(grpo_loss, loss_type="dapo")},
-    "RLOO": {"advantage": leave_one_out_advantages},
-    "REINFORCE, mean of the batch": {"advantage": batch_mean_advantages},
-    "REINFORCE, no baseline": {"advantage": no_baseline},
-    "KL in the loss, beta 0.04": {"loss": partial(DR_GRPO, beta=0.04), "reference": True},
-    "KL in the loss, beta 0.2": {"loss": partial(DR_GRPO, beta=0.2), "reference": True},
-    "KL in the reward, beta 0.04": {"kl_reward": 0.04},
-    "G = 2, 16 prompts": {"group_size": 2, "prompts_per_step": 16},
-    "G = 8, 4 prompts": {"group_size": 8, "prompts_per_step": 4},
-    "G = 16, 2 prompts": {"group_size": 16, "prompts_per_step": 2},
-    "dynamic sampling, half the steps": {
-        "sample": partial(sample_groups_with_spread, groups=8), "prompts_per_step": 16, "steps": 6,
+TIERS: list[dict[str, dict]] = [  # name -> other arguments of `train_grpo`; "kl_reward" is the β of a penalty in the rewards
+    {
+        SAME: {},
+        "divided by the group's std": {"advantage": group_advantages},
+        "mean over each response": {"loss": partial(grpo_loss, loss_type="grpo")},
+        "both divisions, as first published": {
+            "advantage": group_advantages, "loss": partial(grpo_loss, loss_type="grpo"),
+        },
+        "RLOO": {"advantage": leave_one_out_advantages},
+        "REINFORCE, no baseline": {"advantage": no_baseline},
+        "G = 2, 16 prompts": {"group_size": 2, "prompts_per_step": 16},
+        "G = 16, 2 prompts": {"group_size": 16, "prompts_per_step": 2},
     },
-    "overlong penalty": {"sample": sample_with_overlong_penalty},
-    "mu = 2": TWO,
-    "mu = 2, epsilon_high 0.28": TWO | {"loss": partial(DR_GRPO, epsilon_high=0.28)},
-    "mu = 2, GSPO": TWO | {"loss": gspo_loss},
-    "mu = 2, CISPO": TWO | {"loss": cispo_loss},
-    "mu = 4": FOUR,
-    "mu = 4, no clip": FOUR | {"loss": partial(DR_GRPO, epsilon=1e9, epsilon_high=1e9)},
-}  # fmt: skip
+    {
+        "REINFORCE, mean of the batch": {"advantage": batch_mean_advantages},
+        "KL in the loss, beta 0.2": {"loss": partial(DR_GRPO, beta=0.2), "reference": True},
+        "mu = 4": FOUR,
+        "mu = 4, no clip": FOUR | {"loss": partial(DR_GRPO, epsilon=1e9, epsilon_high=1e9)},
+    },
+    {
+        "KL in the loss, beta 0.04": {"loss": partial(DR_GRPO, beta=0.04), "reference": True},
+        "KL in the reward, beta 0.04": {"kl_reward": 0.04},
+        "mu = 2": TWO,
+        "mu = 2, epsilon_high 0.28": TWO | {"loss": partial(DR_GRPO, epsilon_high=0.28)},
+        "mu = 2, GSPO": TWO | {"loss": gspo_loss},
+        "mu = 2, CISPO": TWO | {"loss": cispo_loss},
+        "G = 8, 4 prompts": {"group_size": 8, "prompts_per_step": 4},
+        "dynamic sampling, half the steps": {
+            "sample": partial(sample_groups_with_spread, groups=8), "prompts_per_step": 16, "steps": 6,
+        },
+        "overlong penalty": {"sample": sample_with_overlong_penalty},
+        "mean over all tokens (dapo)": {"loss": partial(grpo_loss, loss_type="dapo")},
+    },
+]  # fmt: skip
+ARMS = {name: changes for tier in TIERS for name, changes in tier.items()}
 SAMPLES = SHORT["steps"] * SHORT["prompts_per_step"] * SHORT["group_size"]
 
 
@@ -115,6 +124,7 @@ def record_grpo_ablations(seeds: list[int], path: Path) -> None:
         "seeds": seeds, "threads": torch.get_num_threads(),
     }  # fmt: skip
     record = resumed(path, head)
-    for seed in seeds:
-        for arm in ARMS:
-            once(record, path, "runs", {"arm": arm, "seed": seed}, partial(one_arm, arm, seed))
+    for tier in TIERS:
+        for seed in seeds:
+            for arm in tier:
+                once(record, path, "runs", {"arm": arm, "seed": seed}, partial(one_arm, arm, seed))

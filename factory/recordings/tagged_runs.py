@@ -81,12 +81,12 @@ def own_run(seed: int, held_out: int = 500, reference: bool = False, **changes) 
     """Train with `train_grpo`, with a frozen copy for a `reference` if asked; its row, and the verdicts after."""
     model, tokenizer, rows, before = warmed_up(seed, held_out)
     settings = GRPO | changes | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}
-    frozen, start = copy.deepcopy(model) if reference else None, time.perf_counter()
+    frozen, start, start_cpu = copy.deepcopy(model) if reference else None, time.perf_counter(), time.process_time()
     live = train_grpo(model, tokenizer, rows, REWARDS, folder=fresh("own"), reference=frozen, **settings)
-    log, seconds = live.table(), time.perf_counter() - start
+    log, seconds, cpu_seconds = live.table(), time.perf_counter() - start, time.process_time() - start_cpu
     after = verdicts(model, tokenizer, held_out)
     row = summary(before, after, seconds, int(log["tokens"].sum())) | {"reward": curve(log["reward"])}
-    last = log.iloc[-3:]
+    row["cpu_seconds"], last = round(cpu_seconds, 1), log.iloc[-3:]  # of all threads: what others run does not count
     row["entropy"] = round(float(last["entropy"].mean()), 4)
     row["length"] = round(float(last["completions/mean_length"].mean()), 1)
     row["cut"] = round(float(last["completions/clipped_ratio"].mean()), 3)
