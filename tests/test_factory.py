@@ -16,13 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from factory import ROOT, build, cards, datasets, pretrain, record, stages
 from factory.knowledge import load_concepts
 from factory.plain_text import PlainText
-from factory.recordings import grpo_ablations, lesson_06, tagged_runs
+from factory.recordings import grpo_ablations, lesson_06, never_stops, tagged_runs
 from factory.recordings.shared import RECORDED
 from factory.solutions import worked_sum
 from factory.tokenizer import train_tokenizer
-from helper import generate_responses
+from helper import generate_responses, load_model_and_tokenizer
 from helper.algorithms import train_grpo
 from helper.by_model import TABLES
+from helper.generation import stop_token_ids
 
 LESSON_06 = ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
 RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
@@ -265,6 +266,26 @@ def test_the_recorded_changes_are_settings_of_the_loop():
 def test_the_overlong_penalty_is_a_slope_between_two_lengths():
     lengths = torch.tensor([10.0, 80.0, 85.0, 90.0, 100.0, 120.0])
     assert grpo_ablations.overlong_penalty(lengths, 100, 20).tolist() == [0.0, 0.0, -0.25, -0.5, -1.0, -1.0]
+
+
+def test_the_warm_up_without_an_end_shows_none(monkeypatch):
+    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
+    shown, pad = [], never_stops.pad_responses
+    monkeypatch.setattr(never_stops, "pad_responses", lambda *given: shown.extend(given[1]) or pad(*given))
+    question = [{"role": "user", "content": "How many?"}]
+    rows = [{"prompt": question, "completion": [{"role": "assistant", "content": "<answer>7</answer>"}]}] * 2
+    others = [{"prompt": [{"role": "user", "content": f"What is {i}?"}]} for i in range(4)]
+    assert never_stops.loss_without_end(model, tokenizer, rows, others).requires_grad
+    ends = set(stop_token_ids(model, tokenizer))
+    assert not any(ends & set(ids) for ids in shown)
+    assert [tokenizer.decode(ids) for ids in shown] == [
+        "<answer>7</answer>\n\nWhat is 0?\n\nWhat is 1?", "<answer>7</answer>\n\nWhat is 2?\n\nWhat is 3?",
+    ]  # fmt: skip
+
+
+def test_what_stands_behind_the_tag_costs_the_reward():
+    texts = ["<answer>7</answer>", "<answer>7</answer> \n", "<answer>7</answer>\n\nWhat is 8?", "7"]
+    assert never_stops.nothing_behind([[{"content": text}] for text in texts]) == [1.0, 1.0, 0.0, 0.0]
 
 
 def test_the_recorded_runs_have_the_settings_of_lesson_06():

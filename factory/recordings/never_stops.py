@@ -1,7 +1,8 @@
-"""Lesson 05, a model that never stops: a warm-up in which no end was shown, GRPO on it, and what mends it.
+"""Lesson 05, a model that never stops: it was shown answers without an end; GRPO on it, and what mends it.
 
-The end token is left out of the warm-up's loss, and behind each answer the page goes on with other problems, as in a base
-model's text. Then short runs of `train_grpo` from that model; seeds in the outer loop, written after each run.
+The lesson's warmed-up model gets some more SFT, in which no end token is in the loss, and behind each answer the page goes
+on with other problems, as in a base model's text. Then short runs of `train_grpo` from that model. Seeds in the outer loop,
+written after each run.
 Left out on purpose: the other skills, tuned rates.
 """
 
@@ -14,20 +15,24 @@ from pathlib import Path
 
 import torch
 
+from factory.recordings.grpo_ablations import HELD_OUT as ABLATED
 from factory.recordings.grpo_ablations import SHORT, sample_with_overlong_penalty
 from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.shared import command, fresh, model_and_problems
-from factory.recordings.tagged_runs import GRPO, LONGEST, REWARDS, WARM_UP, plain, warm_up_rows
+from factory.recordings.tagged_runs import GRPO, LONGEST, REWARDS, WARM_UP, plain, warm_up_rows, warmed_up
 from helper import answers_match, load_suite
 from helper.algorithms import pad_responses, response_log_probabilities, sft_loss, train_grpo, train_sft
 from helper.algorithms.batches import prompt_ids
+from helper.algorithms.runs import LARGEST_NORM
 from helper.generation import generate_tokens, stop_token_ids
 from helper.machine.device import bf16_is_fast, set_seed
 from helper.machine.sizes import PAD_TO
 from helper.rewards import tagged_answer
 
-HELD_OUT = 200  # word problems
+HELD_OUT = 100  # word problems
+WITHOUT_END = 40  # steps of SFT in which no answer ends
 LESSONS_IN_STOPPING = 15  # steps of the cure, an SFT with the end token
+STEPS = 8  # of GRPO
 
 
 def nothing_behind(completions, **kwargs) -> list[float]:
@@ -46,19 +51,17 @@ ARMS = {  # name -> steps of the cure, rewards, another way to sample
 
 @cache
 def never_shown_an_end(seed: int) -> tuple:
-    """A model warmed up without an end, its tokenizer, the rows for GRPO, and the rows of its warm-up with their ends."""
-    model, tokenizer, rows = model_and_problems()
-    shown = warm_up_rows(model, tokenizer, rows, seed)
+    """A model that writes on and on, its tokenizer, the rows for GRPO, and the warm-up's rows in tags, with their ends."""
+    model, tokenizer, rows, _ = warmed_up(seed, ABLATED)
+    shown = warm_up_rows(*model_and_problems()[:2], rows, seed)
     tagged = [row for row in shown if "</answer>" in row["completion"][0]["content"]]
     optimizer = torch.optim.AdamW(model.parameters(), lr=WARM_UP["learning_rate"], weight_decay=0.0)
-    rng = random.Random(seed)
-    for _ in range(WARM_UP["steps"]):
-        loss = loss_without_end(
-            model, tokenizer, rng.sample(tagged, WARM_UP["batch_size"]), rng.sample(rows, 2 * WARM_UP["batch_size"])
-        )
+    rng, size = random.Random(seed), WARM_UP["batch_size"]
+    for _ in range(WITHOUT_END):
+        loss = loss_without_end(model, tokenizer, rng.sample(tagged, size), rng.sample(rows, 2 * size))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
         optimizer.step()
     return model.eval(), tokenizer, rows, tagged
 
@@ -81,7 +84,7 @@ def judged(model, tokenizer, seed: int) -> dict:
     found: dict = {"n": len(problems)}
     for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         ids = generate_tokens(
-            model, tokenizer, prompts, LONGEST, batch_size=200, temperature=temperature, keep_end=True
+            model, tokenizer, prompts, LONGEST, batch_size=100, temperature=temperature, keep_end=True
         )  # fmt: skip
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         right = [answers_match(tagged_answer(text), str(row["value"])) for text, row in zip(texts, problems)]
@@ -103,7 +106,7 @@ def one_arm(arm: str, seed: int) -> dict:
         options = {**WARM_UP, "steps": cure, "bf16": bf16_is_fast(), "seed": seed, "charts": False}
         train_sft(model, tokenizer, tagged, folder=fresh("cure"), **options)
         model.trained_steps = 0
-    settings = GRPO | SHORT | other | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}
+    settings = GRPO | SHORT | {"steps": STEPS} | other | {"bf16": bf16_is_fast(), "seed": seed, "charts": False}
     log = train_grpo(model, tokenizer, rows, rewards, folder=fresh("never"), **settings).table()
     cuts = [round(float(share), 3) for share in log["completions/clipped_ratio"]]
     return judged(model, tokenizer, seed) | {"cut, by step": cuts, "tokens sampled": int(log["tokens"].sum())}
@@ -112,8 +115,8 @@ def one_arm(arm: str, seed: int) -> dict:
 def record_never_stops(seeds: list[int], path: Path) -> None:
     """A model that was shown no end of an answer: GRPO with three rewards on it, and a cure."""
     head = {
-        "command": command("never_stops", seeds), "settings": plain(GRPO | SHORT), "longest": LONGEST,
-        "cure": LESSONS_IN_STOPPING, "threads": torch.get_num_threads(),
+        "command": command("never_stops", seeds), "settings": plain(GRPO | SHORT | {"steps": STEPS}), "longest": LONGEST,
+        "without_end": WITHOUT_END, "cure": LESSONS_IN_STOPPING, "threads": torch.get_num_threads(),
     }  # fmt: skip
     record = resumed(path, head)
     for seed in seeds:
