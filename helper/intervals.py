@@ -97,13 +97,18 @@ def differences_over_seeds(scores: dict[str, list[float]], control: str) -> tupl
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Student's t below which a share p lies, by the Cornish-Fisher series (within 1% from 8 degrees of freedom on).
+    """Student's t below which a share p from one half on lies.
 
-    Abramowitz and Stegun 1964, 26.7.5.
+    Exact for one and two degrees of freedom, else by the Cornish-Fisher series (Abramowitz and Stegun 1964, 26.7.5), within
+    2% for three at p = 0.975, and 0.1% from ten on.
 
     >>> round(t_quantile(0.975, 20), 3)
     2.086
     """
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
     z = NormalDist().inv_cdf(p)
     terms = (
         (z**3 + z) / 4,

@@ -102,10 +102,14 @@ def test_right_may_be_written_in_several_ways(right):
 
 
 @pytest.mark.parametrize(
-    "p, freedom, published", [(0.975, 8, 2.306), (0.975, 20, 2.086), (0.975, 42, 2.018), (0.995, 20, 2.845)]
-)
-def test_students_t_is_that_of_the_tables(p, freedom, published):
-    assert t_quantile(p, freedom) == pytest.approx(published, rel=5e-3)
+    "p, freedom, published, within",
+    [
+        (0.975, 1, 12.706, 1e-4), (0.975, 2, 4.303, 1e-4), (0.975, 3, 3.182, 2e-2), (0.975, 8, 2.306, 1e-3),
+        (0.975, 20, 2.086, 1e-3), (0.975, 42, 2.018, 1e-3), (0.995, 20, 2.845, 1e-3),
+    ],
+)  # fmt: skip
+def test_students_t_is_that_of_the_tables(p, freedom, published, within):
+    assert t_quantile(p, freedom) == pytest.approx(published, rel=within)
 
 
 def test_differences_over_seeds_by_hand():
