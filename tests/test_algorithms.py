@@ -366,6 +366,94 @@ def test_a_mistake_in_the_advantages_is_caught(right, wrong, grpo):
         check_advantages(changed(right, wrong), grpo, "batch")
 
 
+def variant_case(grpo, kind: str) -> Case:
+    """GSPO, CISPO or an entropy bonus as the library computes them, with ratios far from 1, and with the functions here."""
+    trainer, _, batch = grpo
+    kept = {name: getattr(trainer, name) for name in VARIANTS["gspo"] | VARIANTS["entropy"]}
+    ids, prompt, response = whole_rows(batch)
+    batch = {**batch, "num_items_in_batch": batch["completion_mask"].sum()}
+
+    def ours(functions):
+        logps, mask = logps_of(functions, trainer.model, ids, prompt, response, trainer.temperature)
+        given = logps, batch["old_per_token_logps"], functions.group_advantages(REWARDS, GROUP), mask
+        if kind != "entropy":
+            return functions.gspo_loss(*given) if kind == "gspo" else functions.cispo_loss(*given, largest=0.98)
+        padded, attention_mask, _ = functions.pad_responses(*split_rows(ids, prompt, response), pad_id=1)
+        logits = functions.response_logits(trainer.model, padded, attention_mask, mask.shape[1]) / trainer.temperature
+        return functions.grpo_loss(*given) + functions.entropy_bonus(logits, mask, 0.3)
+
+    try:
+        for name, value in VARIANTS[kind].items():
+            setattr(trainer, name, value)
+        return make_case(trainer.model, trainer._compute_loss(trainer.model, batch), ours)
+    finally:
+        for name, value in kept.items():
+            setattr(trainer, name, value)
+
+
+VARIANTS = {  # the library's attributes
+    "gspo": {
+        "loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon_low": 3e-4, "epsilon_high": 4e-4, "beta": 0.0,
+    },
+    "cispo": {"loss_type": "cispo", "importance_sampling_level": "token", "epsilon_high": 0.98, "beta": 0.0},
+    "entropy": {
+        "loss_type": "grpo", "importance_sampling_level": "token", "epsilon_low": 0.2, "epsilon_high": 0.2, "beta": 0.0,
+        "_entropy_bonus_enabled": True, "entropy_coef": 0.3,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_the_library_has_the_same_variants(kind, grpo):
+    check_parity(algorithms, variant_case(grpo, kind))
+
+
+VARIANT_MISTAKES = [
+    ("gspo", "/ mask.sum(1, keepdim=True).clamp(min=1)", "/ mask.shape[1]"),
+    ("gspo", "((logps - old_logps) * mask).sum(1, keepdim=True)", "(logps - old_logps).sum(1, keepdim=True)"),
+    (
+        "gspo",
+        "advantages, epsilon, epsilon_high)\n    return -objective.mean()",
+        "advantages, 9.0)\n    return -objective.mean()",
+    ),
+    ("gspo", "return -objective.mean()", "return -masked_mean(objective.expand_as(mask), mask)"),
+    ("cispo", "clamp(max=largest).detach()", "clamp(max=largest)"),
+    ("cispo", "clamp(max=largest).detach()", "detach()"),
+    ("cispo", 'logps, mask, "dapo", whole=whole)', 'logps, mask, "grpo", whole=whole)'),
+    ("entropy", "-coefficient * masked_mean(token", "coefficient * masked_mean(token"),
+    ("entropy", "masked_mean(token_entropies(logits), mask)", "token_entropies(logits).mean()"),
+]
+
+
+@pytest.mark.parametrize("kind, right, wrong", VARIANT_MISTAKES)
+@pytest.mark.parametrize("grpo", [0.7], indirect=True)
+def test_a_mistake_in_a_variant_is_caught(kind, right, wrong, grpo):
+    case = variant_case(grpo, kind)
+    with pytest.raises(AssertionError):
+        check_parity(changed(right, wrong), case)
+
+
+@pytest.mark.parametrize("loss", [algorithms.gspo_loss, algorithms.cispo_loss])
+def test_the_parts_of_a_batch_add_up_in_the_variants_too(loss):
+    torch.manual_seed(0)
+    logps, old, advantages = torch.randn(6, 5), torch.randn(6, 5), torch.randn(6)
+    mask = (torch.arange(5) < torch.tensor([5, 1, 3, 2, 5, 4])[:, None]).float()
+    parts = [slice(0, 4), slice(4, 6)]
+    added = sum(loss(logps[p], old[p], advantages[p], mask[p], whole=mask, max_length=9, ref_logps=None) for p in parts)
+    assert torch.allclose(added, loss(logps, old, advantages, mask), atol=1e-6)
+
+
+def test_the_sampled_tokens_own_log_probability_gives_no_entropy_gradient():
+    """Minus log π of what is sampled is the entropy on average; its gradient on average is 0. The bonus has the true one."""
+    logits = torch.tensor([1.5, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
+    logs = logits.log_softmax(0)
+    sampled = torch.autograd.grad((logs.exp().detach() * -logs).sum(), logits, retain_graph=True)[0]
+    exact = torch.autograd.grad((logs.exp() * -logs).sum(), logits)[0]
+    bonus = algorithms.entropy_bonus(logits.view(1, 1, 3), torch.ones(1, 1), 1.0)
+    assert sampled.abs().max() < 1e-12 < exact.abs().max()
+    assert torch.allclose(torch.autograd.grad(bonus, logits)[0], -exact)
+
+
 # Responses and rewards
 
 

@@ -16,13 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from factory import ROOT, build, cards, datasets, pretrain, record, stages
 from factory.knowledge import load_concepts
 from factory.plain_text import PlainText
-from factory.recordings import lesson_05, lesson_06
+from factory.recordings import grpo_ablations, lesson_06, never_stops, tagged_runs
 from factory.recordings.shared import RECORDED
 from factory.solutions import worked_sum
 from factory.tokenizer import train_tokenizer
-from helper import generate_responses
+from helper import generate_responses, load_model_and_tokenizer
 from helper.algorithms import train_grpo
 from helper.by_model import TABLES
+from helper.generation import stop_token_ids
 
 LESSON_06 = ROOT / "notebooks" / "06_reward_models_and_ppo.ipynb"
 RECIPE = pretrain.Recipe(steps=8, batch=2, length=32, hidden=32, layers=1, heads=2, feed_forward=64, warmup=2)
@@ -215,16 +216,16 @@ def plain(settings):
 
 def test_the_recorded_runs_have_the_settings_of_lesson_05():
     notebook = nbformat.read(ROOT / "notebooks" / "05_grpo_from_scratch.ipynb", as_version=4)
-    grpo = keywords(notebook, "course.train_grpo", "05_grpo_from_scratch", LONGEST=lesson_05.LONGEST)
+    grpo = keywords(notebook, "course.train_grpo", "05_grpo_from_scratch", LONGEST=tagged_runs.LONGEST)
     assert grpo.pop("inner_updates") == 1 and grpo.pop("reference") is None
-    assert grpo.pop("loss") == lesson_05.GRPO["loss"].keywords | {"epsilon": 0.2}
+    assert grpo.pop("loss") == tagged_runs.GRPO["loss"].keywords | {"epsilon": 0.2}
     assert grpo.pop("micro_batch") == inspect.signature(train_grpo).parameters["micro_batch"].default
-    assert grpo.pop("advantage", {"scale": "none"}) == lesson_05.GRPO["advantage"].keywords
-    assert grpo == plain(lesson_05.GRPO)
-    assert keywords(notebook, "course.train_sft", "05_grpo_from_scratch") == lesson_05.WARM_UP
+    assert grpo.pop("advantage", {"scale": "none"}) == tagged_runs.GRPO["advantage"].keywords
+    assert grpo == plain(tagged_runs.GRPO)
+    assert keywords(notebook, "course.train_sft", "05_grpo_from_scratch") == tagged_runs.WARM_UP
     text = "".join(cell.source for cell in notebook.cells)
-    assert TABLES["05_grpo_from_scratch"]["tried"][0] == lesson_05.WARM_UP_PROBLEMS
-    assert f'load_course_dataset("sprout-sft", limit={lesson_05.KEPT_ROWS}, seed=SEED)' in text
+    assert TABLES["05_grpo_from_scratch"]["tried"][0] == tagged_runs.WARM_UP_PROBLEMS
+    assert f'load_course_dataset("sprout-sft", limit={tagged_runs.KEPT_ROWS}, seed=SEED)' in text
 
 
 def test_the_recordings_are_found_by_their_files(monkeypatch):
@@ -251,11 +252,40 @@ def test_one_recording_is_made_with_its_seeds(monkeypatch):
 
 
 def test_the_recorded_changes_are_settings_of_the_loop():
-    known = set(inspect.signature(train_grpo).parameters)
-    assert all(set(changes) <= known for changes in lesson_05.CHANGES.values())
-    assert lesson_05.CHANGES["as in the lesson"] == {}
-    answer = lesson_05.into_tags("Eggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n\\boxed{70}")
+    known, usual = set(inspect.signature(train_grpo).parameters) | {"kl_reward"}, grpo_ablations.SHORT
+    assert grpo_ablations.ARMS[grpo_ablations.SAME] == {} and set(usual) <= known
+    for arm, changes in grpo_ablations.ARMS.items():
+        assert set(changes) <= known, arm
+        settings = usual | changes
+        samples = settings["steps"] * settings["prompts_per_step"] * settings["group_size"]
+        assert samples == grpo_ablations.SAMPLES, arm  # every arm samples equally much
+    answer = tagged_runs.into_tags("Eggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n\\boxed{70}")
     assert answer == "<reasoning>\nEggs: 6 * 12 = 72\nLeft: 72 - 2 = 70\n</reasoning>\n<answer>70</answer>"
+
+
+def test_the_overlong_penalty_is_a_slope_between_two_lengths():
+    lengths = torch.tensor([10.0, 80.0, 85.0, 90.0, 100.0, 120.0])
+    assert grpo_ablations.overlong_penalty(lengths, 100, 20).tolist() == [0.0, 0.0, -0.25, -0.5, -1.0, -1.0]
+
+
+def test_the_warm_up_without_an_end_shows_none(monkeypatch):
+    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
+    shown, pad = [], never_stops.pad_responses
+    monkeypatch.setattr(never_stops, "pad_responses", lambda *given: shown.extend(given[1]) or pad(*given))
+    question = [{"role": "user", "content": "How many?"}]
+    rows = [{"prompt": question, "completion": [{"role": "assistant", "content": "<answer>7</answer>"}]}] * 2
+    others = [{"prompt": [{"role": "user", "content": f"What is {i}?"}]} for i in range(4)]
+    assert never_stops.loss_without_end(model, tokenizer, rows, others).requires_grad
+    ends = set(stop_token_ids(model, tokenizer))
+    assert not any(ends & set(ids) for ids in shown)
+    assert [tokenizer.decode(ids) for ids in shown] == [
+        "<answer>7</answer>\n\nWhat is 0?\n\nWhat is 1?", "<answer>7</answer>\n\nWhat is 2?\n\nWhat is 3?",
+    ]  # fmt: skip
+
+
+def test_what_stands_behind_the_tag_costs_the_reward():
+    texts = ["<answer>7</answer>", "<answer>7</answer> \n", "<answer>7</answer>\n\nWhat is 8?", "7"]
+    assert never_stops.nothing_behind([[{"content": text}] for text in texts]) == [1.0, 1.0, 0.0, 0.0]
 
 
 def test_the_recorded_runs_have_the_settings_of_lesson_06():

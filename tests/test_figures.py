@@ -73,6 +73,7 @@ FIGURES = {
     "advantages": lambda: methods.plot_group_advantages([[1, 0, 2], [1, 1, 1]]),
     "lora": lambda: methods.plot_lora(8, 6, 2),
     "ppo": methods.plot_ppo,
+    "grpo loop": methods.plot_grpo_loop,
     "advantages of one": lambda: methods.plot_group_advantages([1, 0, 2]),
     "progress": lambda: training.plot_progress(LOG, CHARTS, {"loss": (0.5, "alarm below half")}, steps=60),
     "progress, first row": lambda: training.plot_progress(LOG[:1], CHARTS, {"loss": (0.5, "alarm below half")}, steps=60),

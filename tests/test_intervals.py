@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from helper.intervals import mean_interval, paired_difference, pass_at_k, wilson_interval
+from helper.intervals import (
+    differences_over_seeds,
+    mean_interval,
+    paired_difference,
+    pass_at_k,
+    t_quantile,
+    wilson_interval,
+)
 
 
 def pairs(both, only_before, only_after, neither):
@@ -92,3 +99,45 @@ def test_right_may_be_written_in_several_ways(right):
     expected = paired_difference([True, False, False], [True, True, False])
     assert paired_difference([right, wrong, wrong], [right, right, wrong]) == expected
     assert paired_difference(np.array([right, wrong, wrong]), np.array([right, right, wrong])) == expected
+
+
+@pytest.mark.parametrize(
+    "p, freedom, published, within",
+    [
+        (0.975, 1, 12.706, 1e-4), (0.975, 2, 4.303, 1e-4), (0.975, 3, 3.182, 2e-2), (0.975, 8, 2.306, 1e-3),
+        (0.975, 20, 2.086, 1e-3), (0.975, 42, 2.018, 1e-3), (0.995, 20, 2.845, 1e-3),
+    ],
+)  # fmt: skip
+def test_students_t_is_that_of_the_tables(p, freedom, published, within):
+    assert t_quantile(p, freedom) == pytest.approx(published, rel=within)
+
+
+def test_differences_over_seeds_by_hand():
+    """Two seeds that differ by 10, three arms: what is left after arm and seed is their noise."""
+    scores = {"control": [0.0, 10.0], "one": [5.0, 17.0], "two": [4.0, 13.0]}
+    differences, half, all_at_once = differences_over_seeds(scores, "control")
+    assert differences == {"one": 6.0, "two": 3.5}
+    centred = np.array([[0, 10], [5, 17], [4, 13]]) - np.array([[5], [11], [8.5]])
+    noise = centred - centred.mean(0)
+    assert half == pytest.approx(t_quantile(0.975, 2) * math.sqrt(2 * (noise**2).sum() / 2 / 2))
+    assert all_at_once > half
+
+
+def test_the_interval_over_seeds_covers_what_is_true():
+    """Also where the seeds differ far more than the noise does; and all of five arms at once with Bonferroni's width."""
+    draw, covered, together = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        data = draw.normal(0, 5, (1, 3)) + np.arange(6)[:, None] + draw.normal(0, 1, (6, 3))
+        differences, half, wide = differences_over_seeds({str(i): list(row) for i, row in enumerate(data)}, "0")
+        errors = [abs(differences[str(i)] - i) for i in range(1, 6)]
+        covered += sum(error < half for error in errors) / 5
+        together += max(errors) < wide
+    assert 0.93 < covered / 400 < 0.97 and 0.93 < together / 400 < 0.99
+
+
+@pytest.mark.parametrize(
+    "scores", [{}, {"a": [1, 2]}, {"a": [1], "b": [2]}, {"a": [1, 2], "b": [2]}, {"b": [1, 2], "c": [1, 2]}]
+)
+def test_differences_over_seeds_need_arms_and_seeds(scores):
+    with pytest.raises(ValueError, match="a score for each of two or more seeds"):
+        differences_over_seeds(scores, "a")

@@ -25,9 +25,12 @@ from helper.algorithms.lora import LoraLinear, add_lora, load_lora, save_lora
 from helper.algorithms.losses import bradley_terry_loss, dpo_loss, dpop_loss, ranking_loss, sft_loss
 from helper.algorithms.policy_gradient import (
     average,
+    cispo_loss,
     clipped_surrogate,
+    entropy_bonus,
     group_advantages,
     grpo_loss,
+    gspo_loss,
     kl_estimate,
     leave_one_out_advantages,
 )
@@ -77,6 +80,7 @@ __all__ = [
     "average",
     "best_of_k",
     "bradley_terry_loss",
+    "cispo_loss",
     "clipped_surrogate",
     "conversation_ids",
     "distillation_loss",
@@ -86,6 +90,7 @@ __all__ = [
     "expected_best",
     "expert_round",
     "forward_kl",
+    "entropy_bonus",
     "generalised_advantages",
     "generalised_jsd",
     "group_advantages",
@@ -93,6 +98,7 @@ __all__ = [
     "grpo_loss",
     "grpo_update",
     "keep_verified",
+    "gspo_loss",
     "kl_estimate",
     "kl_in_reward",
     "learned_reward",

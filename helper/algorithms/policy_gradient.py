@@ -3,12 +3,13 @@
 Shapes as in `helper.algorithms.responses`. `logps` are log-probabilities of the sampled tokens under the policy that
 is trained (π_θ), `old_logps` under the policy that sampled them (π_old), `ref_logps` under the anchor of the KL
 penalty (π_ref). Only `logps` carries a gradient.
-Left out on purpose: ratios of whole sequences (GSPO), soft clipping, entropy bonuses.
+GSPO's and CISPO's losses may be given to `train_grpo` in the place of `grpo_loss`.
+Left out on purpose: soft clipping, two-sided clips, entropy bonuses that adapt themselves.
 """
 
 import torch
 
-from helper.algorithms.responses import masked_mean
+from helper.algorithms.responses import masked_mean, token_entropies
 
 EPSILON = 1e-4  # against division by zero where all rewards of a group are equal; the library's value
 
@@ -129,3 +130,44 @@ def grpo_loss(
             raise ValueError("beta above 0 needs ref_logps, the log-probabilities under the reference.")
         objective = objective - beta * kl_estimate(logps, ref_logps, "k3")
     return -average(objective, mask, loss_type, max_length, whole)
+
+
+# Descendants that change the ratio, and a bonus
+
+
+def gspo_loss(
+    logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, *, epsilon: float = 3e-4,
+    epsilon_high: float | None = 4e-4, whole: torch.Tensor | None = None, **unused,
+) -> torch.Tensor:  # fmt: skip
+    """GSPO's loss, a scalar: one ratio a response, clipped as a whole (Zheng et al. 2025, arXiv 2507.18071, eqs. 5 to 7).
+
+    s = exp(mean over the response's tokens of log π_θ - log π_old), the geometric mean of the tokens' ratios; minus the
+    mean over the responses of min(s A, clip(s) A). `advantages` (B,), the others (B, R). The ranges are the paper's: a mean
+    moves far less than one token does. `whole`: see `average`. `unused`: what the loop gives to other losses.
+    """
+    log_ratio = ((logps - old_logps) * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+    objective = clipped_surrogate(log_ratio, torch.zeros_like(log_ratio), advantages, epsilon, epsilon_high)
+    return -objective.mean() * (1.0 if whole is None else len(mask) / len(whole))
+
+
+def cispo_loss(
+    logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, *, largest: float = 5.0,
+    whole: torch.Tensor | None = None, **unused,
+) -> torch.Tensor:  # fmt: skip
+    """CISPO's loss, a scalar: REINFORCE with a capped importance weight (MiniMax 2025, arXiv 2506.13585, eqs. 4 and 5).
+
+    Minus the mean over all tokens of w A log π_θ, where w = min(ρ, `largest`) carries no gradient: it is the weight that is
+    cut, so no token falls silent, however far its ratio has gone. `largest`: the paper's 1 + ε_high, the library's
+    `epsilon_high`. Shapes, `whole`, `unused`: as in `gspo_loss`.
+    """
+    weight = (logps - old_logps).exp().clamp(max=largest).detach()
+    return -average(weight * advantages.unsqueeze(1) * logps, mask, "dapo", whole=whole)
+
+
+def entropy_bonus(logits: torch.Tensor, mask: torch.Tensor, coefficient: float) -> torch.Tensor:
+    """What an entropy bonus adds to a loss, (B, R, V) and (B, R) -> a scalar: -c times the mean entropy of the tokens.
+
+    In nats; its gradient makes the next-token distributions flatter (Mnih et al. 2016, arXiv 1602.01783, section 4). It
+    needs the logits: the log-probability of the sampled token has the right mean, but on average no gradient.
+    """
+    return -coefficient * masked_mean(token_entropies(logits), mask)

@@ -32,10 +32,11 @@ from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
 # 1. The completion mask
 
 
-def _mask(ids: torch.Tensor, end: int, how: str = "") -> list[list[float]]:
-    """1 up to the first end token, itself included, then 0; all 1 where there is none."""
+def _mask(ids: torch.Tensor, end: int, longest: int, how: str = "", limit: bool = True) -> list[list[float]]:
+    """1 up to the first end token, itself included, then 0; where there is none, 1 for the first `longest` tokens."""
     rows = []
     for row in ids.tolist():
+        width, row = len(row), row[:longest] if limit else row
         ends = [t for t, token in enumerate(row) if token == end]
         missing = {"argmax": 0, "none": -1}.get(how, len(row) - 1)
         last = (ends[-1] if how == "last" else ends[0]) if ends else missing
@@ -45,7 +46,8 @@ def _mask(ids: torch.Tensor, end: int, how: str = "") -> list[list[float]]:
             kept = [token != end for token in row]
         if how in ("all", "inverted"):
             kept = [how == "all" or not keep for keep in kept]
-        rows.append([float(keep) for keep in kept])
+        behind = [how == "all" or how == "inverted"] * (width - len(row))  # the batch is wider than a response may be
+        rows.append([float(keep) for keep in [*kept, *behind]])
     return rows
 
 
@@ -59,18 +61,26 @@ MASK_MISTAKES = {
     "more": "One token too many: nothing behind the end token counts.",
     "inverted": "0 and 1 are swapped: 1 is for the tokens that count.",
 }
+NO_LIMIT = (
+    "A response that was cut off has `longest` tokens. Where the width of a batch is rounded up, padding stands behind them."
+)
 
 
 @exercise
 def check_completion_mask(function) -> str:
-    """Does `function(ids, end)` give 1 for the tokens of each response, its end token included, and 0 behind it?"""
+    """Does `function(ids, end, longest)` give 1 for the tokens of each response, its end token included, and 0 behind it?"""
     cases = {
-        "padded with the end token": (torch.tensor([[5, 6, 2, 2, 2], [5, 6, 7, 8, 2]]), 2),
-        "padded with another token": (torch.tensor([[5, 2, 0, 0], [5, 6, 7, 2]]), 2),
-        "one response is cut off": (torch.tensor([[5, 6, 7, 8], [6, 2, 0, 0]]), 2),
-        "sampled on behind the end": (torch.tensor([[4, 9, 3, 9, 3, 3], [9, 4, 4, 4, 4, 4]]), 9),
+        "padded with the end token": (torch.tensor([[5, 6, 2, 2, 2], [5, 6, 7, 8, 2]]), 2, 8),
+        "padded with another token": (torch.tensor([[5, 2, 0, 0], [5, 6, 7, 2]]), 2, 4),
+        "one response is cut off": (torch.tensor([[5, 6, 7, 8], [6, 2, 0, 0]]), 2, 4),
+        "sampled on behind the end": (torch.tensor([[4, 9, 3, 9, 3, 3], [9, 4, 4, 4, 4, 4]]), 9, 6),
+        "cut off at 3, the batch rounded up to 5": (torch.tensor([[5, 6, 7, 0, 0], [6, 2, 0, 0, 0]]), 2, 3),
+        "the same, padded with the end token": (torch.tensor([[5, 6, 7, 2, 2], [6, 2, 2, 2, 2]]), 2, 3),
     }
-    mistakes = {message: lambda ids, end, how=how: _mask(ids, end, how) for how, message in MASK_MISTAKES.items()}
+    mistakes = {message: lambda *given, how=how: _mask(*given, how) for how, message in MASK_MISTAKES.items()}
+    mistakes[NO_LIMIT] = lambda *given: _mask(*given, limit=False)
+    for how, message in MASK_MISTAKES.items():  # a mistake that forgets the limit as well
+        mistakes[f"{message} And {NO_LIMIT[0].lower()}{NO_LIMIT[1:]}"] = lambda *given, how=how: _mask(*given, how, False)
     judge(function, cases, _mask, mistakes, as_table)
     return "The end token is part of the response: through it the model learns when to stop."
 

@@ -1,4 +1,4 @@
-"""One picture a method: LoRA's two thin matrices, PPO's four models, DPO's loss, GRPO's advantages."""
+"""One picture a method: LoRA's two thin matrices, PPO's four models, DPO's loss, GRPO's advantages and loop."""
 
 import math
 
@@ -148,3 +148,45 @@ def plot_group_advantages(rewards: list[float] | list[list[float]]) -> Figure:
             said.append("rewards {} give the advantages {}".format(*listed) + (", no signal" if spread == 0 else ""))
     figure.alt = f"Groups of responses: {'; '.join(said)}."
     return figure
+
+
+def plot_grpo_loop() -> Figure:
+    """GRPO's loop as a loop: five stations in a ring, what each hands on, and the copies of the policy."""
+    stations = (  # what stands in the box, what it hands on, and where that is written
+        ("1 sample\nG responses", "token ids, mask", (2.05, 1.45)),
+        ("2 reward\neach response", "rewards (B,)", (3.1, -0.55)),
+        ("3 compare\nwithin the group", "advantages (B,)", (0.0, -1.66)),
+        ("4 loss\nratio, clip, KL", "gradient", (-3.0, -0.55)), ("5 update\nthe policy $π_θ$", "new weights", (-2.0, 1.45)),
+    )  # fmt: skip
+    angles = [math.pi / 2 - 2 * math.pi * i / len(stations) for i in range(len(stations))]
+    places = [(3.1 * math.cos(angle), 1.75 * math.sin(angle)) for angle in angles]
+    with drawing({"text.parse_math": True}):
+        figure, (axis,) = make_figure(1, 1, 8.5, 4.4)
+        boxes = [
+            Rectangle((x - 0.85, y - 0.34), 1.7, 0.68, facecolor=SKY if i == 4 else PALE, edgecolor=INK)
+            for i, (x, y) in enumerate(places)
+        ]
+        for i, (box, (x, y), (text, handed, where)) in enumerate(zip(boxes, places, stations)):
+            after = (i + 1) % len(boxes)
+            _ring_arrow(axis, places[i], places[after], box, boxes[after], BLUE, -0.12)
+            axis.text(*where, handed, ha="center", va="center", fontsize=9, backgroundcolor="white")
+            axis.add_patch(box)
+            axis.text(x, y, text, ha="center", va="center")
+        _ring_arrow(axis, places[4], places[3], boxes[4], boxes[3], RED, -0.35)
+        axis.text(-1.72, -0.42, "μ times\na batch", ha="left", va="center", fontsize=9)
+        kept = "$π_{old}$: the policy of step 1,\nkept for the ratio\n\n$π_{ref}$: the policy before RL,\nkept for the KL"
+        axis.text(0.9, -0.15, kept, ha="center", va="center", fontsize=9)
+        axis.set(xlim=(-4.3, 4.3), ylim=(-1.95, 2.3))
+        axis.axis("off")
+    figure.alt = (
+        "A ring of 5 stations: 1 sample G responses to each prompt, 2 reward each, 3 compare within the group, 4 the loss "
+        "with ratio, clip and KL, 5 update the policy; then again from 1 with the new weights. Steps 4 and 5 run μ times a "
+        "batch. The sampling policy is kept for the ratio, the one before RL for the KL."
+    )
+    return figure
+
+
+def _ring_arrow(axis, start: tuple, end: tuple, leaves: Rectangle, meets: Rectangle, colour: str, bend: float) -> None:
+    """A bent arrow from the edge of one box to the edge of another."""
+    style = {"arrowstyle": "-|>", "color": colour, "lw": 2, "connectionstyle": f"arc3,rad={bend}"}
+    axis.annotate("", end, start, arrowprops={**style, "patchA": leaves, "patchB": meets})

@@ -13,9 +13,14 @@ from helper.exercises.checking import close
 from helper.rewards import TAGS, tag_format_reward, tagged_answer, tagged_reward
 
 
-def until_end(ids, end, more=0, find=lambda row, end: row.index(end) if end in row else len(row)):
-    """1 up to the end token and `more` places further."""
-    return [[float(t <= find(row, end) + more) for t in range(len(row))] for row in ids.tolist()]
+def until_end(ids, end, longest, more=0, find=lambda row, end: row.index(end) if end in row else len(row)):
+    """1 up to the end token and `more` places further, within the first `longest`."""
+    rows = [(row[:longest], len(row)) for row in ids.tolist()]
+    return [[float(t < len(row) and t <= find(row, end) + more) for t in range(width)] for row, width in rows]
+
+
+def ignoring_the_limit(ids, end, longest):
+    return until_end(ids, end, ids.shape[1])
 
 
 def last_end(row, end):
@@ -89,16 +94,18 @@ def remembering(draw, problems, wanted, memory):
 
 PLANTED = {
     "check_completion_mask": [
-        ("by the token's id", lambda ids, end: (ids != end).float()),
-        ("end token itself is masked", lambda ids, end: until_end(ids, end, more=-1)),
-        ("Every token counts", lambda ids, end: torch.ones(ids.shape)),
-        ("*last* end token", lambda ids, end: until_end(ids, end, find=last_end)),
-        ("argmax of no True", lambda ids, end: until_end(ids, end, find=argmax_end)),
-        ("all count", lambda ids, end: until_end(ids, end, find=lambda r, e: r.index(e) if e in r else -1)),
-        ("One token too many", lambda ids, end: until_end(ids, end, more=1)),
-        ("swapped", lambda ids, end: 1 - torch.tensor(until_end(ids, end))),
-        ("shape (5, 2) came back", lambda ids, end: torch.tensor(until_end(ids, end)).T),
-        ("raised ValueError", lambda ids, end: [row.index(end) for row in ids.tolist()]),
+        ("by the token's id", lambda ids, end, longest: (ids != end).float()),
+        ("end token itself is masked", lambda *a: until_end(*a, more=-1)),
+        ("Every token counts", lambda ids, end, longest: torch.ones(ids.shape)),
+        ("*last* end token", lambda *a: until_end(*a, find=last_end)),
+        ("*last* end token", lambda ids, end, longest: until_end(ids, end, ids.shape[1], find=last_end)),
+        ("argmax of no True", lambda *a: until_end(*a, find=argmax_end)),
+        ("All its tokens were sampled", lambda *a: until_end(*a, find=lambda r, e: r.index(e) if e in r else -1)),
+        ("One token too many", lambda *a: until_end(*a, more=1)),
+        ("has `longest` tokens. Where the width", ignoring_the_limit),
+        ("swapped", lambda *a: 1 - torch.tensor(until_end(*a))),
+        ("shape (5, 2) came back", lambda *a: torch.tensor(until_end(*a)).T),
+        ("raised ValueError", lambda ids, end, longest: [row.index(end) for row in ids.tolist()]),
     ],
     "check_surrogate": [
         ("minus the surrogate", lambda *a: -clipped(*a)),
@@ -207,8 +214,10 @@ PLANTED = {
 RIGHT = {
     "check_completion_mask": [
         until_end,
-        lambda ids, end: ((ids == end).cumsum(1) - (ids == end).int()) == 0,
-        lambda ids, end: np.array(until_end(ids, end), dtype=int),
+        lambda ids, end, longest: (
+            ((ids == end).cumsum(1) - (ids == end).int() == 0) & (torch.arange(ids.shape[1]) < longest)
+        ),
+        lambda *a: np.array(until_end(*a), dtype=int),
     ],
     "check_surrogate": [
         clipped,
