@@ -1,7 +1,8 @@
 """Confidence intervals, all of 95%: shares, differences on the same questions, means; and pass@k.
 
 Shares of right answers use Wilson's interval; differences on the same questions use Newcombe's paired interval, which keeps
-the pairing. Values that are not right/wrong (pass@8) use the normal approximation for a mean.
+the pairing. Values that are not right/wrong (pass@8) use the normal approximation for a mean; values that share a problem
+a bootstrap of whole problems.
 Left out on purpose: significance stars, corrections for many comparisons.
 """
 
@@ -71,6 +72,27 @@ def mean_interval(values: list[float], z: float = 1.96, bounds: tuple | None = N
     if bounds is None:
         bounds = (0.0, 1.0) if data.min() >= 0 and data.max() <= 1 else (-math.inf, math.inf)
     return max(float(data.mean() - half), bounds[0]), min(float(data.mean() + half), bounds[1])
+
+
+def clustered_interval(values: list[float], clusters: list, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """A mean's interval where values of one cluster (several pairs of one problem) belong together: a cluster bootstrap.
+
+    Whole clusters are drawn anew with replacement, `draws` times; the 2.5% and 97.5% points of the means (Cameron, Gelbach
+    and Miller 2008, Review of Economics and Statistics 90:414-427). For a difference give each value's difference.
+    Where all values are equal it is (mean, mean): too narrow; take `wilson_interval` of the number of clusters then.
+    Raises ValueError for lists of two lengths, or empty ones.
+
+    >>> clustered_interval([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
+    (0.0, 1.0)
+    """
+    if len(values) != len(clusters) or not len(values):
+        raise ValueError(f"{len(values)} values and {len(clusters)} clusters: there must be one for each, from 1.")
+    _, places = np.unique(np.asarray([str(cluster) for cluster in clusters]), return_inverse=True)
+    sums, sizes = np.bincount(places, weights=np.asarray(values, dtype=float)), np.bincount(places)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def pass_at_k(correct: int, n: int, k: int) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from factory.recordings.ppo_factorial import record_ppo_factorial
 from factory.recordings.shared import command, curve, fresh, model_and_problems, write
 from factory.stages import prompts_and_completions
 from helper import (
@@ -285,6 +286,7 @@ def record_over_optimisation(seeds: list[int], path: Path) -> None:
 
 
 RECORDINGS = {
+    "ppo_factorial": (record_ppo_factorial, "06_ppo_factorial.json"),
     "ppo_against_grpo": (record_ppo_against_grpo, "06_ppo_against_grpo.json"),
     "over_optimisation": (record_over_optimisation, "06_over_optimisation.json"),
 }

@@ -41,12 +41,23 @@ from helper.algorithms.responses import (
     token_entropies,
     token_log_probabilities,
 )
-from helper.algorithms.reward_models import conversation_ids, learned_reward, score_conversations
+from helper.algorithms.reward_models import (
+    conversation_ids,
+    learned_process_reward,
+    learned_reward,
+    plackett_luce_loss,
+    process_reward_loss,
+    score_conversations,
+    squared_error_loss,
+    step_labels,
+    step_scores,
+    steps_of,
+)
 from helper.algorithms.runs import Run, autocast
 from helper.algorithms.train_grpo import grpo_update, train_grpo
 from helper.algorithms.train_ppo import mix_in, ppo_update, train_ppo
 from helper.algorithms.train_preferences import train_preferences
-from helper.algorithms.train_reward_model import train_reward_model
+from helper.algorithms.train_reward_model import train_process_reward_model, train_reward_model
 from helper.algorithms.train_sft import loss_of_rows, train_sft
 
 __all__ = [
@@ -68,6 +79,7 @@ __all__ = [
     "grpo_update",
     "kl_estimate",
     "kl_in_reward",
+    "learned_process_reward",
     "learned_reward",
     "leave_one_out_advantages",
     "log_probabilities",
@@ -75,8 +87,10 @@ __all__ = [
     "masked_mean",
     "mix_in",
     "pad_responses",
+    "plackett_luce_loss",
     "ppo_policy_loss",
     "ppo_update",
+    "process_reward_loss",
     "ranking_loss",
     "response_log_probabilities",
     "response_logits",
@@ -86,12 +100,17 @@ __all__ = [
     "score_conversations",
     "sequence_log_probabilities",
     "sft_loss",
+    "squared_error_loss",
+    "step_labels",
+    "step_scores",
+    "steps_of",
     "token_entropies",
     "token_log_probabilities",
     "token_rewards",
     "train_grpo",
     "train_ppo",
     "train_preferences",
+    "train_process_reward_model",
     "train_reward_model",
     "train_sft",
     "value_loss",
