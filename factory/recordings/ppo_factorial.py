@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from factory.recordings.preferences_06 import LONGEST
 from factory.recordings.shared import command, curve, model_and_problems, write
 from helper import answers_match, extract_boxed, generate_responses, load_suite, reward_func, set_seed
 from helper.algorithms import (
@@ -37,7 +38,7 @@ from helper.algorithms.policy_gradient import clipped_surrogate
 from helper.algorithms.runs import LARGEST_NORM
 from helper.algorithms.train_ppo import critic_metrics, ppo_optimizer
 
-LONGEST, N = 72, 200  # tokens an answer may have; held-out problems
+N = 200  # held-out problems
 ANSWERS = 48  # a step
 DRAWS = {"48 x 1": (48, 1), "12 x 4": (12, 4)}  # prompts × answers to each
 UPDATES = {  # updates a batch -> passes over it, answers in an update, learning rate
@@ -46,6 +47,7 @@ UPDATES = {  # updates a batch -> passes over it, answers in an update, learning
 }
 BASELINES = ("batch mean", "group mean", "critic 0.95", "critic 1")  # the number is λ
 VALUE_RATE, VALUE_COEFFICIENT, EPSILON, PASS = 1e-3, 0.1, 0.2, 8  # PASS: answers in one forward pass
+SHARED = ("48 x 1", 6, "critic 1, shared")  # one more arm: the critic is a layer on top of the policy's own
 EQUAL_SAMPLES = 8  # steps after which all arms have sampled as much
 STEPS = {  # (updates, baseline without λ) -> so many that all take about the same processor time
     (1, "batch mean"): 22, (1, "group mean"): 40, (1, "critic"): 14,
@@ -54,9 +56,9 @@ STEPS = {  # (updates, baseline without λ) -> so many that all take about the s
 
 
 def arms() -> list[tuple[str, int, str]]:
-    """(draw, updates, baseline) of all arms, without the one that has no signal."""
+    """(draw, updates, baseline) of all arms, without the two that have no signal, and one more."""
     every = [(draws, updates, baseline) for draws in DRAWS for updates in UPDATES for baseline in BASELINES]
-    return [arm for arm in every if arm[::2] != ("48 x 1", "group mean")]
+    return [arm for arm in every if arm[::2] != ("48 x 1", "group mean")] + [SHARED]
 
 
 def passes(batch: Batch, chosen: torch.Tensor) -> Iterator[tuple[torch.Tensor, Batch]]:
@@ -93,7 +95,7 @@ def with_advantages(batch: Batch, critic, baseline: str, group_size: int) -> dic
         rewards = token_rewards(batch.rewards, zero, zero, batch.mask, 0.0)
         batch.values = each_token(batch, critic)
         advantages, batch.returns = generalised_advantages(
-            rewards, batch.values, batch.mask, 1.0, float(baseline.split()[1])
+            rewards, batch.values, batch.mask, 1.0, float(baseline.split()[1].rstrip(","))
         )
         explained = critic_metrics(replace(batch, old_logps=zero, ref_logps=zero), rewards, 1.0)
     batch.advantages = whiten(advantages, batch.mask) * (advantages != 0)
@@ -133,7 +135,7 @@ def one_run(draws: str, updates: int, baseline: str, seed: int, steps: int | Non
     setting, critic = UPDATES[updates], None
     set_seed(seed)
     if baseline.startswith("critic"):
-        critic = ValueModel(copy.deepcopy(model.model)).eval()
+        critic = ValueModel(model.model if baseline.endswith("shared") else copy.deepcopy(model.model)).eval()
         optimizer = ppo_optimizer(model.eval(), critic, setting["learning_rate"], VALUE_RATE)
     else:
         optimizer = torch.optim.AdamW(model.eval().parameters(), lr=setting["learning_rate"], weight_decay=0.0)
