@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from helper.intervals import mean_interval, paired_difference, pass_at_k, wilson_interval
+from helper.intervals import clustered_interval, mean_interval, paired_difference, pass_at_k, wilson_interval
 
 
 def pairs(both, only_before, only_after, neither):
@@ -61,6 +61,29 @@ def test_paired_lists_must_match():
     for before, after in (([True], []), ([], [])):
         with pytest.raises(ValueError, match="one length"):
             paired_difference(before, after)
+
+
+def test_the_clustered_interval_covers_the_truth_where_the_plain_one_does_not():
+    rng = np.random.default_rng(0)
+    covered = plain = 0
+    for draw in range(300):
+        chance = rng.beta(1, 1, size=60)  # a problem is easy or hard, and its four pairs share that
+        values = [float(rng.random() < p) for p in chance for _ in range(4)]
+        low, high = clustered_interval(values, [i for i in range(60) for _ in range(4)], draws=400, seed=draw)
+        covered += low <= 0.5 <= high
+        low, high = wilson_interval(int(sum(values)), len(values))
+        plain += low <= 0.5 <= high
+    assert covered / 300 >= 0.9 and plain < covered
+
+
+def test_the_clustered_interval_of_one_value_a_cluster_and_its_errors():
+    values = [1.0] * 30 + [0.0] * 70
+    low, high = clustered_interval(values, range(100))
+    assert (low, high) == pytest.approx(wilson_interval(30, 100), abs=0.02)
+    assert clustered_interval([1.0, 1.0], ["a", "b"]) == (1.0, 1.0)
+    for values, clusters in (([1.0], ["a", "b"]), ([], [])):
+        with pytest.raises(ValueError, match="one for each"):
+            clustered_interval(values, clusters)
 
 
 @pytest.mark.parametrize(("n", "k"), [(4, 1), (4, 2), (5, 5), (6, 3)])

@@ -32,6 +32,13 @@ from helper.algorithms.ppo import (
     whiten,
 )
 from helper.algorithms.preference_losses import Pairs
+from helper.algorithms.process_rewards import (
+    learned_process_reward,
+    process_reward_loss,
+    step_labels,
+    step_scores,
+    steps_of,
+)
 from helper.algorithms.responses import (
     masked_mean,
     pad_responses,
@@ -43,21 +50,17 @@ from helper.algorithms.responses import (
 )
 from helper.algorithms.reward_models import (
     conversation_ids,
-    learned_process_reward,
     learned_reward,
     plackett_luce_loss,
-    process_reward_loss,
     score_conversations,
     squared_error_loss,
-    step_labels,
-    step_scores,
-    steps_of,
 )
 from helper.algorithms.runs import Run, autocast
 from helper.algorithms.train_grpo import grpo_update, train_grpo
 from helper.algorithms.train_ppo import mix_in, ppo_update, train_ppo
 from helper.algorithms.train_preferences import train_preferences
-from helper.algorithms.train_reward_model import train_process_reward_model, train_reward_model
+from helper.algorithms.train_process_reward_model import train_process_reward_model
+from helper.algorithms.train_reward_model import train_reward_model
 from helper.algorithms.train_sft import loss_of_rows, train_sft
 
 __all__ = [
