@@ -74,6 +74,30 @@ def mean_interval(values: list[float], z: float = 1.96, bounds: tuple | None = N
     return max(float(data.mean() - half), bounds[0]), min(float(data.mean() + half), bounds[1])
 
 
+T_975 = (  # 97.5% points of Student's t with 1, 2, ... degrees of freedom
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
+    2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def few_runs_interval(values: list[float]) -> tuple[float, float, float]:
+    """The mean of a few runs (of seeds, say) or of their differences, and Student's t interval: (mean, low, high).
+
+    For one value the interval is (-inf, inf): one run says nothing about the next.
+
+    >>> mean, low, high = few_runs_interval([1.0, 2.0, 3.0])
+    >>> f"{mean:.1f} {low:.2f} {high:.2f}"
+    '2.0 -0.48 4.48'
+    """
+    data = np.asarray(values, dtype=float)
+    if not len(data) or not np.isfinite(data).all():
+        raise ValueError("Give one finite number a run, from one.")
+    free = len(data) - 1
+    point = math.inf if free == 0 else T_975[free - 1] if free <= len(T_975) else 1.96 + 2.5 / free
+    half = point * data.std(ddof=1) / math.sqrt(len(data)) if free else math.inf
+    return float(data.mean()), float(data.mean() - half), float(data.mean() + half)
+
+
 def clustered_interval(values: list[float], clusters: list, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """A mean's interval where values of one cluster (several pairs of one problem) belong together: a cluster bootstrap.
 

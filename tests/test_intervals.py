@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from helper.intervals import clustered_interval, mean_interval, paired_difference, pass_at_k, wilson_interval
+from helper.intervals import (
+    clustered_interval,
+    few_runs_interval,
+    mean_interval,
+    paired_difference,
+    pass_at_k,
+    wilson_interval,
+)
 
 
 def pairs(both, only_before, only_after, neither):
@@ -74,6 +81,16 @@ def test_the_clustered_interval_covers_the_truth_where_the_plain_one_does_not():
         low, high = wilson_interval(int(sum(values)), len(values))
         plain += low <= 0.5 <= high
     assert covered / 300 >= 0.9 and plain < covered
+
+
+def test_the_interval_of_few_runs_covers_the_truth():
+    rng = np.random.default_rng(0)
+    for runs in (2, 3, 12, 40):
+        drawn = [few_runs_interval(rng.normal(size=runs)) for _ in range(1500)]
+        assert sum(low <= 0 <= high for _, low, high in drawn) / 1500 == pytest.approx(0.95, abs=0.02)
+    assert few_runs_interval([3.0]) == (3.0, -math.inf, math.inf)
+    with pytest.raises(ValueError, match="finite"):
+        few_runs_interval([])
 
 
 def test_the_clustered_interval_of_one_value_a_cluster_and_its_errors():

@@ -29,7 +29,7 @@ def plackett_luce_loss(scores: torch.Tensor) -> torch.Tensor:
 def squared_error_loss(scores: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
     """The loss of a reward model on grades (1 to 10, say): the mean of (r - grade)², scores (B,) and (B,) -> a scalar.
 
-    Regression on ratings, in squared points of the grade (as in HelpSteer: Wang et al. 2023, arXiv 2311.09528). Unlike the
+    Regression on ratings, in squared points of the grade (as in HelpSteer2: Wang et al. 2024, arXiv 2406.08673). Unlike the
     losses of comparisons it fixes the zero and the unit, and takes over each grader's own. Raises ValueError for two shapes.
     """
     if scores.shape != grades.shape:
