@@ -48,18 +48,17 @@ def main(arguments: list[str] | None = None) -> None:
     real = "--real" in (sys.argv[1:] if arguments is None else arguments)
     found = real_model.RECORDINGS if real else find_recordings()
     long = {} if real else find_recordings("LONG")
-    lines = [
-        f"  {name:<20} {function.__doc__.splitlines()[0]} {file}" for name, (function, file) in {**found, **long}.items()
-    ]
+    both = {**found, **long}
+    lines = [f"  {name:<20} {function.__doc__.splitlines()[0]} {file}" for name, (function, file) in both.items()]
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog="recordings, each with its file in data/recorded:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--real", action="store_true", help="on SmolLM2-135M-Instruct (`make real-model`)")
-    parser.add_argument("--only", choices=[*found, *long])
+    parser.add_argument("--only", choices=both)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="some take the first one only")
     options = parser.parse_args(arguments)
-    for name, (function, file) in {**found, **long}.items():
+    for name, (function, file) in both.items():
         if options.only == name or (options.only is None and name in found):
             function(options.seeds, RECORDED / file)
 
