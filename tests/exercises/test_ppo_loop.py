@@ -1,4 +1,4 @@
-"""Exercise 9 of lesson 06: the loop of the solution, and planted mistakes, against `train_ppo`."""
+"""The loop that lesson 06 builds: its solution, and planted mistakes, against `train_ppo`."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tiny import make_model, make_tokenizer
 from tiny_trainers import tiny_rows
 
 from helper import set_seed
-from helper.exercises import lesson_06 as lesson
+from helper.exercises import ppo_loop as lesson
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_reward_models_and_ppo.ipynb"
 STEPS = 3
@@ -25,7 +25,7 @@ def start(monkeypatch):
     monkeypatch.setattr(lesson, "reward_func", by_length)
     monkeypatch.setitem(lesson.LOOP, "max_new_tokens", 8)
     set_seed(0)
-    rows = [{**row, "ground_truth": "1"} for row in tiny_rows(12)]
+    rows = [{**row, "ground_truth": "1"} for row in tiny_rows("grpo")]
     return make_model().eval(), make_tokenizer(), rows
 
 
@@ -34,14 +34,13 @@ def solution(changes=()):
     cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]}
     names = ("rewards", "gae", "value")
     source = "\n".join(cells[f"06-exercise-{name}-solution"].split("\n\n\n")[0] for name in names)
-    for name in ("solution", "solution-2"):
-        source += "\n" + cells[f"06-exercise-loop-{name}"]
+    source += "\n" + cells["06-build-answers"] + "\n" + cells["06-build-solution"]
     source = source.replace("check_ppo_loop(", "checked = (").replace("[reward_func]", "[by_length]").replace("72", "8")
     for right, wrong in changes:
         assert source.count(right) == 1, f"{right!r} stands {source.count(right)} times in the solution"
         source = source.replace(right, wrong)
     space = {"torch": torch, "by_length": by_length}
-    exec(cells["06-exercise-loop-imports"] + "\n" + source, space)
+    exec(cells["06-build-imports"] + "\n" + source, space)
     return space["ppo_loop_solution"]
 
 
