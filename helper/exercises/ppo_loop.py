@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from IPython.utils.capture import capture_output
 
 from helper.algorithms.ppo import ValueModel
 from helper.algorithms.train_ppo import train_ppo
@@ -40,7 +41,7 @@ def check_ppo_loop(loop, steps: int = 10, start: tuple | None = None) -> str:
         _call_loop(loop, pairs[0], tokenizer, rows, number)
         if torch.equal(_weights(*pairs[0]), first):
             raise NotStarted
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, capture_output():
             train_ppo(*pairs[1], tokenizer, rows, [reward_func], folder=folder, steps=number, charts=False, **LOOP)
         apart = [(_weights(mine) - _weights(theirs)).abs().max().item() for mine, theirs in zip(*pairs)]
         names = [name for name, gap in zip(("the policy's", "the critic's"), apart) if not gap <= 1e-5]

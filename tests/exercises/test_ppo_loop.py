@@ -26,7 +26,8 @@ def start(monkeypatch):
     monkeypatch.setitem(lesson.LOOP, "max_new_tokens", 8)
     set_seed(0)
     rows = [{**row, "ground_truth": "1"} for row in tiny_rows("grpo")]
-    return make_model().eval(), make_tokenizer(), rows
+    tokenizer = make_tokenizer()
+    return make_model(tokenizer), tokenizer, rows
 
 
 def solution(changes=()):
