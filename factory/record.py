@@ -29,11 +29,14 @@ def lesson_modules() -> dict[str, ModuleType]:
     return {path.stem[-2:]: importlib.import_module(f"{recordings.__name__}.{path.stem}") for path in paths}
 
 
-def find_recordings() -> dict[str, tuple[Callable, str]]:
-    """Name -> the function that records and its file. ValueError for a name that two lessons have."""
+def find_recordings(which: str = "RECORDINGS") -> dict[str, tuple[Callable, str]]:
+    """Name -> the function that records and its file. ValueError for a name that two lessons have.
+
+    `which`: "LONG" for those of many hours, which are recorded by name only and whose files may be missing.
+    """
     found = {}
     for number, module in lesson_modules().items():
-        for name, recording in getattr(module, "RECORDINGS", {}).items():
+        for name, recording in getattr(module, which, {}).items():
             if name in found:
                 raise ValueError(f"factory/recordings/lesson_{number}.py: another lesson has a recording {name!r} already")
             found[name] = recording
@@ -44,17 +47,19 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     real = "--real" in (sys.argv[1:] if arguments is None else arguments)
     found = real_model.RECORDINGS if real else find_recordings()
-    lines = [f"  {name:<20} {function.__doc__.splitlines()[0]} {file}" for name, (function, file) in found.items()]
+    long = {} if real else find_recordings("LONG")
+    both = {**found, **long}
+    lines = [f"  {name:<20} {function.__doc__.splitlines()[0]} {file}" for name, (function, file) in both.items()]
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog="recordings, each with its file in data/recorded:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--real", action="store_true", help="on SmolLM2-135M-Instruct (`make real-model`)")
-    parser.add_argument("--only", choices=found)
+    parser.add_argument("--only", choices=both)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="some take the first one only")
     options = parser.parse_args(arguments)
-    for name, (function, file) in found.items():
-        if options.only in (None, name):
+    for name, (function, file) in both.items():
+        if options.only == name or (options.only is None and name in found):
             function(options.seeds, RECORDED / file)
 
 

@@ -1,8 +1,9 @@
 """Confidence intervals, all of 95%: shares, differences on the same questions, means, arms over seeds; and pass@k.
 
 Shares of right answers use Wilson's interval; differences on the same questions use Newcombe's paired interval, which keeps
-the pairing. Values that are not right/wrong (pass@8) use the normal approximation for a mean. Arms of an experiment that ran
-with the same seeds use the analysis of variance of arms and seeds.
+the pairing. Values that are not right/wrong (pass@8) use the normal approximation for a mean; values that share a problem a
+bootstrap of whole problems; a few runs Student's t. Arms of an experiment that ran with the same seeds use the analysis of
+variance of arms and seeds.
 Left out on purpose: significance stars.
 """
 
@@ -117,6 +118,42 @@ def t_quantile(p: float, freedom: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+def few_runs_interval(values: list[float]) -> tuple[float, float, float]:
+    """The mean of a few runs (of seeds, say) or of their differences, and Student's t interval: (mean, low, high).
+
+    For one value the interval is (-inf, inf): one run says nothing about the next.
+
+    >>> mean, low, high = few_runs_interval([1.0, 2.0, 3.0])
+    >>> f"{mean:.1f} {low:.2f} {high:.2f}"
+    '2.0 -0.48 4.48'
+    """
+    data = np.asarray(values, dtype=float)
+    if not len(data) or not np.isfinite(data).all():
+        raise ValueError("Give one finite number a run, from one.")
+    free = len(data) - 1
+    half = t_quantile(0.975, free) * data.std(ddof=1) / math.sqrt(len(data)) if free else math.inf
+    return float(data.mean()), float(data.mean() - half), float(data.mean() + half)
+
+
+def clustered_interval(values: list[float], clusters: list, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """A mean's interval where values of one cluster (several pairs of one problem) belong together: a cluster bootstrap.
+
+    Whole clusters are drawn anew with replacement, `draws` times; the 2.5% and 97.5% points of the means (Cameron, Gelbach
+    and Miller 2008, Review of Economics and Statistics 90:414-427). For a difference give each value's difference.
+    Where all values are equal it is (mean, mean): too narrow; take `wilson_interval` of the number of clusters then.
+    Raises ValueError for lists of two lengths, or empty ones.
+
+    >>> clustered_interval([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
+    (0.0, 1.0)
+    """
+    if len(values) != len(clusters) or not len(values):
+        raise ValueError(f"{len(values)} values and {len(clusters)} clusters: there must be one for each, from 1.")
+    _, places = np.unique(np.asarray([str(cluster) for cluster in clusters]), return_inverse=True)
+    sums, sizes = np.bincount(places, weights=np.asarray(values, dtype=float)), np.bincount(places)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def pass_at_k(correct: int, n: int, k: int) -> float:

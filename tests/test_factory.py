@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from factory import ROOT, build, cards, datasets, pretrain, record, stages
 from factory.knowledge import load_concepts
 from factory.plain_text import PlainText
-from factory.recordings import grpo_ablations, lesson_06, never_stops, tagged_runs
+from factory.recordings import grpo_ablations, lesson_06, never_stops, preferences_06, tagged_runs
 from factory.recordings.shared import RECORDED
 from factory.solutions import worked_sum
 from factory.tokenizer import train_tokenizer
@@ -330,15 +330,15 @@ def functions_of(source):
 def test_what_the_labeller_of_lesson_06_prefers():
     cells = {cell.id: cell.source for cell in nbformat.read(LESSON_06, as_version=4).cells}
     shown = functions_of(cells["06-spoil"]) | functions_of(cells["06-sample"]) | functions_of(cells["06-rank"])
-    ours = functions_of(inspect.getsource(lesson_06))
+    ours = functions_of(inspect.getsource(preferences_06))
     assert set(shown) == {"spoil", "is_right", "compared"} and all(ours[name] == dump for name, dump in shown.items())
     rows = [{"prompt": [{"role": "user", "content": f"Problem {n}"}], "ground_truth": str(n)} for n in (5, 7)]
     answers = [
         ["2 + 3 = 5\n\\boxed{5}", "2 + 3 = 6\n\\boxed{6}", "5"],
         ["3 + 4 = 7\n\\boxed{7}", "4 + 3 = 7\n\\boxed{7}", "\\boxed{7}"],
     ]
-    easy, hard, rankings = lesson_06.compared(rows, answers, random.Random(5))
-    assert [way for *_, way in easy] == 2 * list(lesson_06.WAYS) and len(rankings) == 1
+    easy, hard, rankings = preferences_06.compared(rows, answers, random.Random(5))
+    assert [way for *_, way in easy] == 2 * list(preferences_06.WAYS) and len(rankings) == 1
     assert all(pair[0] == answers[rows[1]["prompt"] == prompt][0] != pair[1] for prompt, pair, _ in easy + hard + rankings)
     assert [pair for _, pair, kind in hard if kind == "a wrong answer"] == [answers[0][:2]]
     others = [(prompt, pair) for prompt, pair, kind in hard if kind == "another problem's answer"]

@@ -12,6 +12,11 @@ from helper.intervals import (
     paired_difference,
     pass_at_k,
     t_quantile,
+    clustered_interval,
+    few_runs_interval,
+    mean_interval,
+    paired_difference,
+    pass_at_k,
     wilson_interval,
 )
 
@@ -68,6 +73,39 @@ def test_paired_lists_must_match():
     for before, after in (([True], []), ([], [])):
         with pytest.raises(ValueError, match="one length"):
             paired_difference(before, after)
+
+
+def test_the_clustered_interval_covers_the_truth_where_the_plain_one_does_not():
+    rng = np.random.default_rng(0)
+    covered = plain = 0
+    for draw in range(300):
+        chance = rng.beta(1, 1, size=60)  # a problem is easy or hard, and its four pairs share that
+        values = [float(rng.random() < p) for p in chance for _ in range(4)]
+        low, high = clustered_interval(values, [i for i in range(60) for _ in range(4)], draws=400, seed=draw)
+        covered += low <= 0.5 <= high
+        low, high = wilson_interval(int(sum(values)), len(values))
+        plain += low <= 0.5 <= high
+    assert covered / 300 >= 0.9 and plain < covered
+
+
+def test_the_interval_of_few_runs_covers_the_truth():
+    rng = np.random.default_rng(0)
+    for runs in (2, 3, 12, 40):
+        drawn = [few_runs_interval(rng.normal(size=runs)) for _ in range(1500)]
+        assert sum(low <= 0 <= high for _, low, high in drawn) / 1500 == pytest.approx(0.95, abs=0.02)
+    assert few_runs_interval([3.0]) == (3.0, -math.inf, math.inf)
+    with pytest.raises(ValueError, match="finite"):
+        few_runs_interval([])
+
+
+def test_the_clustered_interval_of_one_value_a_cluster_and_its_errors():
+    values = [1.0] * 30 + [0.0] * 70
+    low, high = clustered_interval(values, range(100))
+    assert (low, high) == pytest.approx(wilson_interval(30, 100), abs=0.02)
+    assert clustered_interval([1.0, 1.0], ["a", "b"]) == (1.0, 1.0)
+    for values, clusters in (([1.0], ["a", "b"]), ([], [])):
+        with pytest.raises(ValueError, match="one for each"):
+            clustered_interval(values, clusters)
 
 
 @pytest.mark.parametrize(("n", "k"), [(4, 1), (4, 2), (5, 5), (6, 3)])

@@ -19,6 +19,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from factory.recordings.over_laboratory import record_best_of_n, record_over_laboratory, record_process_reward
+from factory.recordings.ppo_factorial import record_ppo_factorial
+from factory.recordings.preferences_06 import LONGEST, as_conversations, compared
 from factory.recordings.shared import command, curve, fresh, model_and_problems, write
 from factory.stages import prompts_and_completions
 from helper import (
@@ -44,7 +47,6 @@ from helper.algorithms import (
 from helper.machine.device import bf16_is_fast
 from helper.machine.memory import peak_memory_mb
 
-LONGEST = 72  # tokens an answer may have
 STEPS = 24
 PPO = {
     "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48, "epochs": 2, "minibatch": 16,
@@ -134,44 +136,6 @@ def record_ppo_against_grpo(seeds: list[int], path: Path) -> None:
 # ---------------------------------------------------------------- PPO against a learned reward
 
 
-def spoil(answer, way, rng):
-    """The answer, made worse in one of four ways."""
-    first, *rest = answer.strip().split("\n")
-    return {
-        "cut short": answer[: rng.randrange(3, max(4, len(answer) // 2))],
-        "a refusal": "I can not know that, because I have no live information.",
-        "no result": answer.split("\\boxed")[0].strip() or "It depends.",
-        "repeats itself": "\n".join([first] * 3 + rest[-1:]),
-    }[way]
-
-
-WAYS = ("cut short", "a refusal", "no result", "repeats itself")
-
-
-def is_right(row, text):
-    """Whether the last box of the text holds the row's answer."""
-    return answers_match(extract_boxed(text), row["ground_truth"])
-
-
-def compared(rows, answers, rng):
-    """Easy pairs, hard pairs and rankings: (prompt, answers from best to worst, kind)."""
-    pool = [text for row, four in zip(rows, answers) for text in four if is_right(row, text)]
-    easy, hard, rankings = [], [], []
-    for row, four in zip(rows, answers):
-        good = [text for text in four if is_right(row, text)]
-        bad = [text for text in four if not is_right(row, text)]
-        for text in good[:1]:  # none where no answer was right
-            easy += [(row["prompt"], [text, spoil(text, way, rng)], way) for way in WAYS]
-            other = rng.choice(pool)
-            if other != text:  # two problems may have the same answer, word for word
-                hard.append((row["prompt"], [text, other], "another problem's answer"))
-        for best, worse in zip(good, bad):
-            hard.append((row["prompt"], [best, worse], "a wrong answer"))
-            worst = spoil(best, rng.choice(WAYS[:3]), rng)  # these reach no result
-            rankings.append((row["prompt"], [best, worse, worst], "three"))
-    return easy, hard, rankings
-
-
 def trained_reward_model(seed: int) -> tuple:
     """A reward model trained on pairs as in the lesson, and its accuracy on held-out easy and hard pairs."""
     model, tokenizer, rows = model_and_problems()
@@ -196,13 +160,6 @@ def trained_reward_model(seed: int) -> tuple:
         first, second = (score_conversations(scorer, tokenizer, [pair[place] for pair in pairs]) for place in (0, 1))
         judged |= {name: (first > second).float().mean().item(), f"n_{name}": len(pairs)}
     return scorer.eval(), judged
-
-
-def as_conversations(comparisons: list[tuple]) -> list[list[list[dict]]]:
-    """Comparisons of the lesson as conversations, the better one first."""
-    return [
-        [[*prompt, {"role": "assistant", "content": answer}] for answer in answers] for prompt, answers, _ in comparisons
-    ]
 
 
 def over_optimised(name: str, scorer, centre: float, before: dict[str, list], seed: int) -> dict:
@@ -285,8 +242,14 @@ def record_over_optimisation(seeds: list[int], path: Path) -> None:
 
 
 RECORDINGS = {
+    "ppo_factorial": (record_ppo_factorial, "06_ppo_factorial.json"),
     "ppo_against_grpo": (record_ppo_against_grpo, "06_ppo_against_grpo.json"),
     "over_optimisation": (record_over_optimisation, "06_over_optimisation.json"),
+}
+LONG = {  # recorded by name only
+    "best_of_n": (record_best_of_n, "06_best_of_n.json"),
+    "process_reward": (record_process_reward, "06_process_reward.json"),
+    "over_laboratory": (record_over_laboratory, "06_over_laboratory.json"),
 }
 SHOWN = {
     "word_problems_ppo": "PPO: unseen word problems",

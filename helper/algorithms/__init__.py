@@ -50,6 +50,12 @@ from helper.algorithms.rejection import (
     expert_round,
     keep_verified,
     rejection_sample,
+from helper.algorithms.process_rewards import (
+    learned_process_reward,
+    process_reward_loss,
+    step_labels,
+    step_scores,
+    steps_of,
 )
 from helper.algorithms.responses import (
     masked_mean,
@@ -60,11 +66,18 @@ from helper.algorithms.responses import (
     token_entropies,
     token_log_probabilities,
 )
-from helper.algorithms.reward_models import conversation_ids, learned_reward, score_conversations
+from helper.algorithms.reward_models import (
+    conversation_ids,
+    learned_reward,
+    plackett_luce_loss,
+    score_conversations,
+    squared_error_loss,
+)
 from helper.algorithms.runs import Run, autocast
 from helper.algorithms.train_grpo import grpo_update, train_grpo
 from helper.algorithms.train_ppo import mix_in, ppo_update, train_ppo
 from helper.algorithms.train_preferences import train_preferences
+from helper.algorithms.train_process_reward_model import train_process_reward_model
 from helper.algorithms.train_reward_model import train_reward_model
 from helper.algorithms.train_sft import loss_of_rows, train_sft
 
@@ -101,6 +114,7 @@ __all__ = [
     "gspo_loss",
     "kl_estimate",
     "kl_in_reward",
+    "learned_process_reward",
     "learned_reward",
     "leave_one_out_advantages",
     "load_lora",
@@ -109,8 +123,10 @@ __all__ = [
     "masked_mean",
     "mix_in",
     "pad_responses",
+    "plackett_luce_loss",
     "ppo_policy_loss",
     "ppo_update",
+    "process_reward_loss",
     "ranking_loss",
     "rejection_sample",
     "response_log_probabilities",
@@ -123,12 +139,17 @@ __all__ = [
     "score_conversations",
     "sequence_log_probabilities",
     "sft_loss",
+    "squared_error_loss",
+    "step_labels",
+    "step_scores",
+    "steps_of",
     "token_entropies",
     "token_log_probabilities",
     "token_rewards",
     "train_grpo",
     "train_ppo",
     "train_preferences",
+    "train_process_reward_model",
     "train_reward_model",
     "train_sft",
     "value_loss",

@@ -1,8 +1,8 @@
-"""Reward models: scores of whole conversations, and their use as a reward function.
+"""Reward models: scores of whole conversations, two losses beside Bradley-Terry's, and their use as a reward function.
 
 The model is the library's sequence classifier with one output, a transformer with one linear layer on its last token:
 `AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32)`.
-Left out on purpose: process rewards (a score for each step), ensembles, centring, conversations cut to a length.
+Left out on purpose: a score for each step (`process_rewards`), ensembles, centring, conversations cut to a length.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,31 @@ from collections.abc import Callable
 import torch
 
 from helper.machine.sizes import PAD_TO
+
+
+def plackett_luce_loss(scores: torch.Tensor) -> torch.Tensor:
+    """The Plackett-Luce loss of rankings of K answers, scores (B, K), the best first -> a scalar, in nats a ranking.
+
+    -Σ_i (r_i - log Σ_{j≥i} exp r_j), the mean over the rankings: the best is chosen among all, then the next among the
+    rest (Plackett 1975, Applied Statistics 24:193-202; Luce 1959; for K = 2 it is `bradley_terry_loss`). `ranking_loss`
+    counts the pairs of a ranking as if they were independent; this one is the likelihood of the order.
+    Raises ValueError for K < 2.
+    """
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        raise ValueError(f"Scores of the shape {tuple(scores.shape)}: give (B, K), K answers from 2, the best first.")
+    among = scores.flip(1).logcumsumexp(1).flip(1)  # log Σ_{j≥i} exp r_j
+    return (among - scores).sum(1).mean()
+
+
+def squared_error_loss(scores: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
+    """The loss of a reward model on grades (1 to 10, say): the mean of (r - grade)², scores (B,) and (B,) -> a scalar.
+
+    Regression on ratings, in squared points of the grade (as in HelpSteer2: Wang et al. 2024, arXiv 2406.08673). Unlike the
+    losses of comparisons it fixes the zero and the unit, and takes over each grader's own. Raises ValueError for two shapes.
+    """
+    if scores.shape != grades.shape:
+        raise ValueError(f"Scores {tuple(scores.shape)} and grades {tuple(grades.shape)}: give one grade for each score.")
+    return (scores - grades).square().mean()
 
 
 def conversation_ids(tokenizer, conversations: list[list[dict]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
 """A reward model's training on rankings as a loop to read.
 
-Left out on purpose: process rewards (a score for each step), ensembles, centring; the library has the last.
+Left out on purpose: process rewards (`train_process_reward_model`), ensembles, centring; the library has the last.
 """
 
 import random

@@ -1,7 +1,7 @@
 """Checks of lesson 06: the losses of a reward model, token rewards, GAE, the critic, an audit, over-optimisation.
 
-Left out on purpose: training. Scores, log-probabilities and values arrive as plain numbers; the audited scores and the
-recorded runs are made up, with a shortcut and with the shape that is known from real ones.
+Left out on purpose: training (`ppo_loop.py`). Scores, log-probabilities and values arrive as plain numbers; the audited
+scores and the runs of exercise 8 are invented, with a shortcut and with the shape that is known from real ones.
 """
 
 import math
@@ -499,8 +499,8 @@ def _true_scores(seed: int) -> tuple[list[float], list[float]]:
     return [d * d for d in distances], [d / top * (1 - math.log(d / top)) for d in distances]
 
 
-def recorded_run(seed: int = 0) -> tuple[list[float], list[float], Callable[[int], float]]:
-    """A made-up run with 60 checkpoints: the proxy reward and the KL (nats) of each, and `probe`.
+def invented_run(seed: int = 0) -> tuple[list[float], list[float], Callable[[int], float]]:
+    """An invented run with 60 checkpoints: the proxy reward and the KL (nats) of each, and `probe`.
 
     `probe(checkpoint)` measures the true score of a checkpoint (0 at the start, about 1 at the best one) with noise,
     as a small study with people would; a run has a budget of 6 probes. Raises RuntimeError for the seventh, ValueError
@@ -524,7 +524,7 @@ def recorded_run(seed: int = 0) -> tuple[list[float], list[float], Callable[[int
 def _kept_score(choose: Callable, seed: int) -> float:
     """The true score of the chosen checkpoint, as a share of the best one's."""
     true, case = _true_scores(seed)[1], f"run {seed}"
-    chosen = choose(*recorded_run(seed), BUDGET)
+    chosen = choose(*invented_run(seed), BUDGET)
     if chosen is None or chosen is ...:
         raise NotStarted
     chosen = as_number(chosen, None, case)
