@@ -118,6 +118,8 @@ def t_quantile(p: float, freedom: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
 def few_runs_interval(values: list[float]) -> tuple[float, float, float]:
     """The mean of a few runs (of seeds, say) or of their differences, and Student's t interval: (mean, low, high).
 

@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 
 from helper.intervals import (
-    differences_over_seeds,
-    mean_interval,
-    paired_difference,
-    pass_at_k,
-    t_quantile,
     clustered_interval,
+    differences_over_seeds,
     few_runs_interval,
     mean_interval,
     paired_difference,
     pass_at_k,
+    t_quantile,
     wilson_interval,
 )
 

@@ -43,6 +43,13 @@ from helper.algorithms.ppo import (
     whiten,
 )
 from helper.algorithms.preference_losses import Pairs
+from helper.algorithms.process_rewards import (
+    learned_process_reward,
+    process_reward_loss,
+    step_labels,
+    step_scores,
+    steps_of,
+)
 from helper.algorithms.rejection import (
     Round,
     best_of_k,
@@ -50,12 +57,6 @@ from helper.algorithms.rejection import (
     expert_round,
     keep_verified,
     rejection_sample,
-from helper.algorithms.process_rewards import (
-    learned_process_reward,
-    process_reward_loss,
-    step_labels,
-    step_scores,
-    steps_of,
 )
 from helper.algorithms.responses import (
     masked_mean,
