@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from factory.recordings.lesson_03 import digits, once, resumed
+from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.shared import command
 from factory.recordings.tagged_runs import DR_GRPO, GRPO, LONGEST, own_run, plain, warmed_up
 from helper.algorithms import (
+from helper.recorded import as_digits
     cispo_loss,
     group_advantages,
     grpo_loss,
@@ -114,7 +115,7 @@ def one_arm(arm: str, seed: int) -> dict:
     row, after = own_run(seed, HELD_OUT, **changes)
     lost = [i for i, (old, new) in enumerate(zip(before[-1]["right"], after["right"])) if old and not new]
     row["spoiled"] = [{"question": after["questions"][i], "answer": after["texts"][i][:400]} for i in lost[:2]]
-    return row | {"lost": len(lost), "right": digits(after["right"]), "right_before": digits(before[-1]["right"])}
+    return row | {"lost": len(lost), "right": as_digits(after["right"]), "right_before": as_digits(before[-1]["right"])}
 
 
 def record_grpo_ablations(seeds: list[int], path: Path) -> None:

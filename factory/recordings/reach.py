@@ -21,13 +21,14 @@ import torch
 from factory import ROOT
 from factory.problem_tables import SEEN_STORIES
 from factory.problems import make_problem, problem_key
-from factory.recordings.lesson_03 import digits, once, resumed
+from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.shared import command, model_and_problems
 from factory.stages import GRPO_SETTINGS
 from helper import evaluate, extract_boxed, load_model_and_tokenizer, load_suite
 from helper.algorithms import grpo_loss, train_grpo
 from helper.algorithms.batches import sample_batch
 from helper.machine.device import bf16_is_fast
+from helper.recorded import as_digits
 from helper.rewards import boxed_format_reward, reward_func
 
 MODELS = ROOT / "runs" / "record" / "reach"
@@ -128,9 +129,9 @@ def judged(model, tokenizer, names: tuple[str, ...]) -> dict:
     found = {}
     for name in names:
         table = evaluate(model, tokenizer, suite(name), max_new_tokens=LONGEST, batch_size=256)
-        found[name] = digits(table["right"])
+        found[name] = as_digits(table["right"])
         if name == SUITES[0]:
-            found["boxed"] = digits(bool(extract_boxed(text)) for text in table["answer"])
+            found["boxed"] = as_digits(bool(extract_boxed(text)) for text in table["answer"])
             found["words"] = round(float(table["answer"].str.split().str.len().mean()), 1)
     return found
 
