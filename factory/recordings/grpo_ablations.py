@@ -19,7 +19,6 @@ from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.shared import command
 from factory.recordings.tagged_runs import DR_GRPO, GRPO, LONGEST, own_run, plain, warmed_up
 from helper.algorithms import (
-from helper.recorded import as_digits
     cispo_loss,
     group_advantages,
     grpo_loss,
@@ -29,6 +28,7 @@ from helper.recorded import as_digits
     sample_batch,
     sample_groups_with_spread,
 )
+from helper.recorded import as_digits
 
 SHORT = {"steps": 12, "prompts_per_step": 8, "group_size": 4, "micro_batch": 8}  # beside the lesson's settings
 HELD_OUT = 300  # word problems
