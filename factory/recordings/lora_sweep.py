@@ -3,6 +3,7 @@
 Every arm has the same rows in the same order and as many steps; its learning rate is the one of four with the lowest
 loss on problems that are neither trained nor reported. All rates with the first seed, the best with the others. Each
 run is written when it is done, and a run that the file holds is not made again.
+It joins `factory.record` with lesson 07's file (`RECORDINGS` in `lesson_07.py`), once there is a record.
 Left out on purpose: DPO and GRPO (runs of their own), dropout, other alphas than twice the rank.
 """
 
