@@ -245,10 +245,12 @@ def test_one_recording_is_made_with_its_seeds(monkeypatch):
         """Something."""
         asked.append((seeds, path.name))
 
-    monkeypatch.setattr(record, "find_recordings", lambda: {"one": (make, "1.json"), "two": (make, "2.json")})
+    found = {"RECORDINGS": {"one": (make, "1.json"), "two": (make, "2.json")}, "LONG": {"three": (make, "3.json")}}
+    monkeypatch.setattr(record, "find_recordings", lambda which="RECORDINGS": found[which])
     record.main(["--only", "two", "--seeds", "4", "5"])
     record.main([])
-    assert asked == [([4, 5], "2.json"), ([0, 1, 2], "1.json"), ([0, 1, 2], "2.json")]
+    record.main(["--only", "three"])
+    assert asked == [([4, 5], "2.json"), *(([0, 1, 2], f"{n}.json") for n in (1, 2, 3))]
 
 
 def test_the_recorded_changes_are_settings_of_the_loop():

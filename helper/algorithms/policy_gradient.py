@@ -146,7 +146,7 @@ def gspo_loss(
     moves far less than one token does. `whole`: see `average`. `unused`: what the loop gives to other losses.
     """
     log_ratio = ((logps - old_logps) * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
-    objective = clipped_surrogate(log_ratio, torch.zeros_like(log_ratio), advantages, epsilon, epsilon_high)
+    objective = clipped_surrogate(log_ratio, torch.zeros_like(log_ratio), advantages, epsilon, epsilon_high=epsilon_high)
     return -objective.mean() * (1.0 if whole is None else len(mask) / len(whole))
 
 
