@@ -93,7 +93,7 @@ def image_html(figure: Figure, alt: str) -> str:
 
 
 def few_colours(png: bytes) -> bytes:
-    """The same picture in at most 128 colours, which charts never need: less than half of the bytes. Transparency becomes white."""
+    """The same picture on white in at most 128 colours: charts need no more, and it takes less than half of the bytes."""
     picture = Image.open(BytesIO(png)).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     smaller = BytesIO()
