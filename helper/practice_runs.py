@@ -6,13 +6,11 @@ for each question: `helper.preference_runs.apart` and its neighbours read them.
 Left out on purpose: sampling and training (`factory/recordings/pass_at_k.py`, `reach.py`).
 """
 
-import json
-
 import numpy as np
 import pandas as pd
 
 from helper.intervals import pass_at_k
-from helper.machine.folders import project_folder
+from helper.recorded import load_recorded
 
 KINDS = ("pass_at_k", "distance", "controls")
 KS = (1, 2, 4, 8, 16, 32, 64)
@@ -26,10 +24,10 @@ def load_practice_runs(kind: str) -> dict:
     """
     if kind not in KINDS:
         raise ValueError(f"{kind!r:.40} is no record of lesson 04: there is {', '.join(KINDS)}.")
-    path = project_folder() / "data" / "recorded" / f"04_{kind}.json"
-    if not path.is_file():
+    try:
+        return load_recorded(f"04_{kind}")
+    except FileNotFoundError:
         return {"command": f"python -m factory.record --only {kind}", "runs": []}
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def what_is_recorded(record: dict) -> str:

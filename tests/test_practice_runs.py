@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from helper import practice_runs as runs
+from helper import recorded
 from helper.explorers.pass_at_k import explore_reweighting
 from helper.figures.pass_at_k import plot_pass_at_k
 
@@ -79,7 +80,7 @@ def test_the_figure_and_the_explorer_say_what_they_show():
 def test_the_records_name_their_command(kind, tmp_path, monkeypatch):
     record = runs.load_practice_runs(kind)
     assert record["command"].startswith(f"python -m factory.record --only {kind}")
-    monkeypatch.setattr(runs, "project_folder", lambda: tmp_path)
+    monkeypatch.setattr(recorded, "project_folder", lambda: tmp_path)
     nothing = runs.load_practice_runs(kind)
     assert nothing["runs"] == [] and f"--only {kind}" in runs.what_is_recorded(nothing)
 
