@@ -49,9 +49,10 @@ def print_report(report: list[tuple[str, str, str]]) -> bool:
 
 
 def pinned_versions() -> dict[str, str]:
-    """Package -> version, as requirements.txt pins them."""
+    """Package -> version, as requirements.txt pins them; without those that this system does not need."""
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", text, re.MULTILINE))
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)(.*)", text, re.MULTILINE)
+    return {package: pin for package, pin, marker in pins if f'platform_system != "{platform.system()}"' not in marker}
 
 
 def version_report() -> list[tuple[str, str, str]]:

@@ -26,6 +26,12 @@ def test_every_dependency_is_pinned_exactly_and_only_once():
     assert not any("://" in line or "index" in line for line in wanted)
 
 
+def test_a_package_that_a_system_does_not_need_is_not_missed_there(monkeypatch):
+    assert "bitsandbytes" in environment.pinned_versions() or environment.platform.system() == "Darwin"
+    monkeypatch.setattr(environment.platform, "system", lambda: "Darwin")
+    assert "bitsandbytes" not in environment.pinned_versions() and "torch" in environment.pinned_versions()
+
+
 def test_a_wrong_version_is_reported_with_its_fix(monkeypatch, capsys):
     good = version("pandas")
     monkeypatch.setattr(environment, "pinned_versions", lambda: {"pandas": good, "numpy": "0.1", "not-there": "1.0"})
