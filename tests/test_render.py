@@ -460,7 +460,7 @@ def test_students_get_what_the_lessons_need_and_nothing_else(student):
     top = {"LICENSE", "Makefile", "README.md", "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
     assert {path.name for path in student.iterdir()} == top | {"factory", ".gitignore"}
     assert {path.name for path in (student / "factory").iterdir()} == {
-        "__init__.py", "real_model.py", "real_model_requirements.txt",
+        "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt",
     }  # fmt: skip
     files = [path.relative_to(student).as_posix() for path in student.rglob("*") if path.is_file()]
     assert not [name for name in files if re.search(r"__pycache__|/build/|instructors|conftest|test_|\.unfinished", name)]
@@ -482,7 +482,8 @@ def test_the_students_documents_speak_of_what_is_there(student):
     assert readme.count("```") % 2 == 0
     targets = {".PHONY", "install", ".venv/installed", "lab", "real-model"}
     assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == targets
-    assert re.findall(r"factory\S*", makefile) == ["factory.real_model"] and ".PHONY: lab real-model install" in makefile
+    assert re.findall(r"factory\S*", makefile) == ["factory.cpu_torch", "factory.real_model"]
+    assert ".PHONY: lab real-model install" in makefile
     assert "`make real-model`" in readme and "# make real-model" in makefile and "`MODEL_NAME` works without a GPU" in readme
     tree = readme.split("## What is inside")[1].split("```")[1]
     assert "  trainers/" in tree and not re.search(r"recordings/|pages/|world/|run by hand", tree)
@@ -500,7 +501,7 @@ def test_make_and_the_imports_of_the_lessons_work_in_the_copy(student):
         for node in ast.parse(source).body
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    real = "from factory import real_model\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
+    real = "from factory import cpu_torch, real_model\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
     shown = ["import helper", "print(helper.__file__)", "print(len(helper.load_suite('reference')))"]
     program = "\n".join([*dict.fromkeys(imports), real, *shown])
     command = [sys.executable, "-c", program]

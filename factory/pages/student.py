@@ -1,6 +1,6 @@
 """The copy of the course that students get: without solutions, lessons not executed, without what makes the course.
 
-Of `factory/` it has what `make real-model` needs.
+Of `factory/` it has what `make lab` and `make real-model` need.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from factory import READMES
 from factory.pages import places
 from factory.pages.folders import replaced
 from factory.pages.notebooks import read_notebook
 from factory.pages.places import lesson_sources
 
-REAL_MODEL = ("factory/__init__.py", "factory/real_model.py", "factory/real_model_requirements.txt")
-STUDENT_FILES = ("helper", "data", "docs", *REAL_MODEL, "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore")
+OF_FACTORY = ("__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt")
+STUDENT_FILES = (
+    "helper", "data", "docs", *(f"factory/{name}" for name in OF_FACTORY), "requirements.txt", "pyproject.toml", "LICENSE",
+    ".gitignore",
+)  # fmt: skip
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
 STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model")
 MISSING_THERE = re.compile(
-    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.real_model\b)|tests/|CONTRIBUTING"
-    r"|instructors"
+    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.(real_model|cpu_torch)\b)|tests/"
+    r"|CONTRIBUTING|instructors|devcontainer|[Bb]inder\b"
 )
 
 
@@ -44,7 +48,7 @@ def build_student(folder: Path) -> int:
         for source, notebook in lessons.items():
             text = nbformat.writes(without_answers(notebook)).rstrip("\n")
             (new / source).write_text(f"{text}\n", encoding="utf-8")
-        for name, shortened in {"Makefile": student_makefile, "README.md": student_readme}.items():
+        for name, shortened in {"Makefile": student_makefile, **dict.fromkeys(READMES, student_readme)}.items():
             (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
     return len(lessons)
 
