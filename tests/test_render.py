@@ -501,7 +501,8 @@ def test_make_and_the_imports_of_the_lessons_work_in_the_copy(student):
         for node in ast.parse(source).body
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    real = "from factory import cpu_torch, real_model\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
+    real = "from factory import cpu_torch, real_model"
+    real += "\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
     shown = ["import helper", "print(helper.__file__)", "print(len(helper.load_suite('reference')))"]
     program = "\n".join([*dict.fromkeys(imports), real, *shown])
     command = [sys.executable, "-c", program]
