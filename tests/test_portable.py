@@ -22,7 +22,8 @@ NAMES = {
     },
     "signal": {
         "alarm", "setitimer", "getitimer", "pause", "pthread_kill", "pthread_sigmask", "sigwait", "ITIMER_PROF",
-        "ITIMER_REAL", "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGPROF", "SIGQUIT", "SIGSTOP", "SIGUSR1", "SIGUSR2",
+        "ITIMER_REAL", "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGPROF", "SIGQUIT", "SIGSTOP", "SIGUSR1",
+        "SIGUSR2",
     },
     "time": {"tzset", "clock_gettime", "pthread_getcpuclockid"},
 }  # fmt: skip
