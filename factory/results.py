@@ -1,4 +1,4 @@
-"""The README's results: the lessons over several seeds, measured, never typed by hand.
+"""The results in both READMEs: the lessons over several seeds, measured, never typed by hand.
 
     python -m factory.results --seeds 0 1 2    run all lessons once a seed (long), keep the scoreboards
     python -m factory.results                  write tables and picture from the kept scoreboards
@@ -29,7 +29,7 @@ import torch
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 
-from factory import ROOT
+from factory import READMES, ROOT
 from factory.lessons import NOTEBOOKS, find_lessons
 from factory.record import lesson_modules
 from factory.recordings.shared import RECORDED, write
@@ -257,15 +257,19 @@ def main() -> int:
     if not RECORD.exists():
         print(f"There is no {RECORD.relative_to(ROOT)}: run `python -m factory.results --seeds 0 1 2`.", file=sys.stderr)
         return 1
-    readme = ROOT / "README.md"
     boards = json.loads(RECORD.read_text(encoding="utf-8"))
     committed = {path.stem: committed_gains(path) for path in find_lessons()}
-    text = put_into(readme.read_text(encoding="utf-8"), table(boards, committed))
     speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
-    text = put_into(text, real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed), SIZE_MARKS)
     made = {lesson: load_real_runs(lesson) for lesson in REAL if (RECORDED / f"{lesson}_real_model.json").exists()}
-    text = put_into(text, real_runs(made), REAL_MARKS)
-    readme.write_text(text, encoding="utf-8")
+    parts = {
+        MARKS: table(boards, committed), REAL_MARKS: real_runs(made),
+        SIZE_MARKS: real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed),
+    }  # fmt: skip
+    for readme in READMES:
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        for marks, part in parts.items():
+            text = put_into(text, part, marks)
+        (ROOT / readme).write_text(text, encoding="utf-8")
     picture(boards)
     return 0
 

@@ -29,6 +29,7 @@ MISSING_THERE = re.compile(
     r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.(real_model|cpu_torch)\b)|tests/"
     r"|CONTRIBUTING|instructors|devcontainer|[Bb]inder\b"
 )
+WHOLE_SECTIONS = ("In a container or a browser", "在容器或浏览器中")  # of the READMEs: a copy has no address on GitHub
 
 
 def build_student(folder: Path) -> int:
@@ -80,8 +81,10 @@ def student_makefile(text: str) -> str:
 
 
 def student_readme(text: str) -> str:
-    """The README without what speaks of things that students do not get: such lines of code, else such paragraphs."""
+    """The README without what speaks of things that students do not get: such lines of code, paragraphs and sections."""
     kept = []
+    for title in WHOLE_SECTIONS:
+        text = re.sub(rf"^## {title}\n.*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
     for block in re.split(r"\n{2,}", text):
         if re.search(r"^(```|    |\|)", block, re.MULTILINE):
             block = "\n".join(_lines_there(block.splitlines()))
