@@ -13,9 +13,7 @@ import sys
 
 from factory import READMES, ROOT
 from factory.lessons import find_lessons
-from factory.results import put_into
-
-MARKS = ("<!-- links: written by `python -m factory.badges` -->", "<!-- end of links -->")
+from factory.marks import LINK_MARKS, put_into
 
 
 def links(repository: str, branch: str = "main") -> str:
@@ -48,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     for name in READMES:
         text = (ROOT / name).read_text(encoding="utf-8")
-        (ROOT / name).write_text(put_into(text, part, MARKS), encoding="utf-8")
+        (ROOT / name).write_text(put_into(text, part, LINK_MARKS), encoding="utf-8")
     return 0
 
 

@@ -31,6 +31,7 @@ from nbclient import NotebookClient
 
 from factory import READMES, ROOT
 from factory.lessons import NOTEBOOKS, find_lessons
+from factory.marks import MARKS, REAL_MARKS, SIZE_MARKS, put_into
 from factory.record import lesson_modules
 from factory.recordings.shared import RECORDED, write
 from helper.figures.figure import BLUE, RED
@@ -42,15 +43,12 @@ LOOKS = {  # of the picture's bars: before and after, in the colours of all figu
     "before": {"facecolor": RED, "hatch": "//", "edgecolor": "white"},
     "after, trained on a CPU": {"facecolor": BLUE, "edgecolor": "white"},
 }
-MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 SIZES, SPEED = RECORDED / "real_sizes.json", RECORDED / "reference_speed.json"
 REAL = {  # lesson: its task on a real model, the suite, and the skills of it that are the task
     "02": ("SFT, calls of tools", "tool_calls", CALLS),
     "03": ("DPO, a new name", "identity", None),
     "04": ("GRPO, rules", "rules", None),
 }
-REAL_MARKS = ("<!-- real runs: written by `python -m factory.results` -->", "<!-- end of real runs -->")
-SIZE_MARKS = ("<!-- real sizes: written by `python -m factory.results` -->", "<!-- end of real sizes -->")
 
 
 def with_seed(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNode:
@@ -236,15 +234,6 @@ def picture(boards: list[dict], path: Path = PICTURE) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
-
-
-def put_into(text: str, part: str, marks: tuple[str, str] = MARKS) -> str:
-    """`text` with `part` between the marks; ValueError when they are not there."""
-    first, last = marks
-    if any(text.count(mark) != 1 for mark in marks):
-        raise ValueError(f"The text must hold each of these lines once: {first} and {last}")
-    before, rest = text.split(first)
-    return f"{before}{first}\n{part}\n{last}{rest.split(last)[1]}"
 
 
 def main() -> int:

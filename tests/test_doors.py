@@ -11,6 +11,7 @@ import pytest
 
 from factory import READMES, ROOT, badges
 from factory.lessons import find_lessons
+from factory.marks import LINK_MARKS
 
 CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
 README = (ROOT / "README.md").read_text("utf-8")
@@ -70,10 +71,11 @@ def test_colabs_cell_takes_pinned_packages_and_not_those_of_its_own_kernel():
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """Both READMEs, to be written into."""
+    """Both READMEs without links, to be written into."""
     for name in READMES:
         (tmp_path / name).write_text((ROOT / name).read_text("utf-8"), "utf-8")
     monkeypatch.setattr(badges, "ROOT", tmp_path)
+    assert badges.main(["--none"]) == 0
     return tmp_path
 
 
@@ -107,7 +109,7 @@ def test_what_is_no_repository_changes_nothing(words, course, capsys):
 
 def test_the_links_that_stand_there_are_those_of_one_repository_and_of_all_lessons():
     """None, while the repository has no public address; after a new lesson `factory.badges` has to be run again."""
-    stand = {(ROOT / name).read_text("utf-8").split(badges.MARKS[0])[1].split(badges.MARKS[1])[0] for name in READMES}
+    stand = {(ROOT / name).read_text("utf-8").split(LINK_MARKS[0])[1].split(LINK_MARKS[1])[0] for name in READMES}
     assert len(stand) == 1
     found = re.search(r"colab.research.google.com/github/([^/]+/[^/]+)/blob/(.+?)/notebooks/", *stand)
     assert stand == {f"\n{badges.links(*found.groups())}\n" if found else "\n\n"}

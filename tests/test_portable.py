@@ -5,6 +5,7 @@ do not run, save what `make` and the README have them run.
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,16 @@ def test_the_sandbox_gives_its_child_what_windows_needs_to_start_one_and_nothing
     monkeypatch.delenv("SYSTEMROOT")
     sandbox.run_calls("x = 1", [])
     assert given == [{"SYSTEMROOT": "there"}, {}]
+
+
+SHELL = re.compile(
+    r"\bsource \.venv|`find |\brm -r |\$\(|\bexport [A-Z]|^ +[A-Z_]+=\w+ make|\bgit clone \w+ course &&", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_what_only_a_posix_shell_knows_has_its_twin_for_powershell(name):
+    """In the same section; what `make` needs is for whoever has make."""
+    for section in re.split(r"^(?=##? )", (ROOT / name).read_text("utf-8"), flags=re.MULTILINE):
+        found = [line for line in SHELL.findall(section) if "make" not in line]
+        assert not found or "PowerShell" in section or "Remove-Item" in section, (name, section.splitlines()[0], found)
