@@ -27,7 +27,7 @@ NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", 
 STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model")
 MISSING_THERE = re.compile(
     r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.(real_model|cpu_torch)\b)|tests/"
-    r"|CONTRIBUTING|instructors|devcontainer|[Bb]inder\b"
+    r"|CONTRIBUTING|instructors|教师指南|devcontainer|[Bb]inder\b"
 )
 WHOLE_SECTIONS = ("In a container or a browser", "在容器或浏览器中")  # of the READMEs: a copy has no address on GitHub
 
