@@ -43,6 +43,7 @@ TABLES = {
         "watched":            (32,                8,                   32),  # pairs that the trainer looks at alone
         "problems":           (80,                12,                  40),  # sampled from, for pairs of its own answers
         "held_out_pairs":     (None,              32,                  None),  # whose log-probabilities are read
+        "sums":               (96,                24,                  96),  # spoiled ones read, and held-out ones asked
         "suites":             ({"instructions": None, "word_problems": 150, "held_out_concepts": None},
                                {"everyday": None}, {"gsm8k": 500}),
         "longest":            ((48, 128),         (48, 48),            (256, 512)),  # about the name, and other answers
