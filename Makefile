@@ -70,6 +70,6 @@ student: install
 	$(BIN)/python -m factory.render student
 
 clean:
-	rm -rf outputs runs _site* _student* data/build .pytest_cache .ruff_cache notebooks/.ruff_cache *.egg-info
+	rm -rf outputs runs build _site* _student* data/build *.whl .pytest_cache .ruff_cache notebooks/.ruff_cache *.egg-info
 	find helper factory tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -29,7 +29,7 @@ from factory import ROOT
 PAGE = "https://pytorch.org/get-started/previous-versions/"  # commands for pip, in plain text
 ADDRESS = re.compile(r"https://(?:[a-z0-9-]+\.)*pytorch\.org/whl/cpu(?![\w/.-])")
 SECONDS = 3.0  # for a first answer
-OTHERWISE = "pip takes the ordinary torch, which on Linux brings several GB of CUDA."
+OTHERWISE = "pip takes the ordinary torch, which on Linux can bring several GB of CUDA."
 
 
 class NotToBeHad(Exception):
@@ -52,8 +52,9 @@ def nothing_to_do() -> str:
     """Why torch is left to the ordinary install; "" where it is not."""
     if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
         return "The ordinary torch is the right one for this system."
-    if installed_torch():
-        return f"torch {installed_torch()} is installed already."
+    found = installed_torch()
+    if found and (found.split("+")[0] == pinned_torch() or not found.endswith("+cpu")):  # else a CPU build to be replaced
+        return f"torch {found} is installed already."
     if has_nvidia_gpu():
         return "There is an NVIDIA GPU: the ordinary torch, with CUDA, is the right one."
     if os.environ.get("COURSE_TORCH_INDEX") == "":

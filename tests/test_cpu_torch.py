@@ -200,10 +200,20 @@ def test_a_fault_of_our_own_stops_nothing(machine, monkeypatch, capsys):
     assert "was not looked for (ZeroDivisionError: division by zero)" in last_line(capsys)
 
 
+def test_a_cpu_build_of_another_version_is_replaced_by_one(machine, monkeypatch, capsys):
+    """As when requirements.txt pins a new version: the ordinary install would bring CUDA then."""
+    monkeypatch.setattr(cpu_torch, "installed_torch", lambda: "2.0+cpu")
+    with served(index(f"{pinned_torch()}+cpu")) as (address, _):
+        monkeypatch.setenv("COURSE_TORCH_INDEX", f"{address}/whl/cpu")
+        assert main() == 0
+    assert last_line(capsys) == f"torch {pinned_torch()}+cpu is installed."
+
+
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
         ("installed_torch", lambda: "2.0", "torch 2.0 is installed already."),
+        ("installed_torch", lambda: f"{pinned_torch()}+cpu", f"torch {pinned_torch()}+cpu is installed already."),
         ("has_nvidia_gpu", lambda: True, "There is an NVIDIA GPU"),
         ("COURSE_TORCH_INDEX", "", "COURSE_TORCH_INDEX is empty"),
         ("PIP_NO_INDEX", "1", "PIP_NO_INDEX is set"),
