@@ -1,6 +1,6 @@
 """The copy of the course that students get: without solutions, lessons not executed, without what makes the course.
 
-Of `factory/` it has what `make real-model` needs.
+Of `factory/` it has what `make real-model` and `make submission` need.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from factory.pages.notebooks import read_notebook
 from factory.pages.places import lesson_sources
 
 REAL_MODEL = ("factory/__init__.py", "factory/real_model.py", "factory/real_model_requirements.txt")
-STUDENT_FILES = ("helper", "data", "docs", *REAL_MODEL, "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore")
+STUDENT_FILES = (
+    "helper", "data", "docs", *REAL_MODEL, "factory/submission.py", "requirements.txt", "pyproject.toml", "LICENSE",
+    ".gitignore",
+)  # fmt: skip
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
-STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model")
+STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model", "submission")
 MISSING_THERE = re.compile(
-    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.real_model\b)|tests/|CONTRIBUTING"
-    r"|instructors"
+    r"make (test|check|lessons|data|record|render|student|slides|grade)|pytest|tests/|CONTRIBUTING|instructors"
+    r"|factory(?![./](?:real_model|submission)\b)"
 )
 
 
@@ -70,8 +73,9 @@ def student_makefile(text: str) -> str:
     blocks = re.split(r"\n{2,}", text.strip())
     targets = [re.match(r"([\w./-]+):(?!=)", block) for block in blocks]
     kept = [block for block, target in zip(blocks, targets) if not target or target[1] in STUDENT_TARGETS]
-    lines = [line for line in "\n\n".join(kept).splitlines() if not re.match(r"# *make (?!lab|real-model)|#   ", line)]
-    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab real-model install", "\n".join(lines), flags=re.MULTILINE)
+    absent = re.compile(r"# *make (?!lab|real-model|submission)|#   ")
+    lines = [line for line in "\n\n".join(kept).splitlines() if not absent.match(line)]
+    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab real-model submission install", "\n".join(lines), flags=re.MULTILINE)
     return phony.strip() + "\n"
 
 
