@@ -59,7 +59,9 @@ def _walls(shut: bool) -> str:
 def graded(folder: Path, lessons: list[str] | None, seconds: int, shut: bool) -> Iterator[Row]:
     """The rows of a class, copy by copy; a line is printed for each."""
     exercises, ours = cells.our_exercises(), cells.our_ids()
-    read = functools.partial(copies.read_copy, walled=functools.partial(walls.walled, readable=(), shut=shut))
+    read = functools.partial(
+        copies.read_copy, walled=functools.partial(walls.walled, readable=judging.readable(), shut=shut)
+    )
     paths = copies.handed_in(folder)
     asked = lessons or sorted({lesson for path in paths for lesson in read(path).lessons if lesson in exercises})
     prepare(exercises, asked)

@@ -48,7 +48,9 @@ def judged(exercise: Exercise, work: Written | None, imports: str = "", seconds:
         return Verdict("not started", work.note)
     try:
         why = next(filter(None, (suspicious(source, exercise.imports) for source in [imports, *cells])), "")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except SyntaxError as error:
+        return Verdict("error", f"no Python: line {error.lineno}: {error.msg}")
+    except (ValueError, RecursionError, MemoryError) as error:
         return Verdict("error", f"no Python: {error}")
     if why:
         return Verdict("error", f"not run, read it yourself: {why}")

@@ -49,9 +49,9 @@ def suspicious(source: str, known: str = "") -> str:
 
 
 def _reason(node: ast.AST, allowed: set, modules: set[str]) -> str:
-    for module, name in _imported(node):
+    for module, name in set(_imported(node)) - allowed:
         own = module.split(".")[0] == "helper" and not CHECKERS.match(module) and not CHECKERS.match(f"{module}.{name}")
-        if (module, name) not in allowed and not own and module.split(".")[0] not in MODULES:
+        if not own and module.split(".")[0] not in MODULES:
             return f"imports {module}"
         if name in ATTRIBUTES or any(part in ATTRIBUTES for part in module.split(".")):
             return f"imports {name} of {module}"
