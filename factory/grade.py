@@ -25,22 +25,25 @@ Row = tuple[str, str, str, str, str]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="with a zip, a folder or a notebook for each student")
+    parser.add_argument("folder", help="with a zip, a folder or a notebook for each student")
     parser.add_argument("--lessons", nargs="+", metavar="NN", help="such as 02 03; without it all that anybody handed in")
     parser.add_argument("--seconds", type=int, default=20, help="of processor time for an exercise")
     parser.add_argument("--no-walls", action="store_true", help="limits only: for use inside a container without a network")
     options = parser.parse_args()
-    if not options.folder.is_dir():
-        return _refused(f"{options.folder} is no folder")
+    folder = Path(options.folder)
+    if not options.folder or not folder.is_dir():
+        return _refused(f"Say which folder holds the copies: make grade FOLDER=handed_in ({folder} is none)")
+    if unknown := set(options.lessons or []) - set(cells.our_exercises()):
+        return _refused(f"no such lesson: {', '.join(sorted(unknown))}")
     missing = "" if options.no_walls else walls.walls_missing()
     if missing:
         return _refused(f"Not graded: {missing}. Grade in a container without a network, with --no-walls: docs/security.md")
     if not hasattr(os, "fork"):
         return _refused("Not graded: this system cannot fork (Windows). Grade in a container or under WSL.")
     print(f"Walls: {_walls(not options.no_walls)}. What they do not keep out: docs/security.md")
-    rows = list(graded(options.folder, options.lessons, options.seconds, not options.no_walls))
-    write(rows, options.folder / "grades.csv")
-    print(f"{options.folder / 'grades.csv'}: {len(rows)} lines")
+    rows = list(graded(folder, options.lessons, options.seconds, not options.no_walls))
+    write(rows, folder / "grades.csv")
+    print(f"{folder / 'grades.csv'}: {len(rows)} lines")
     return 0
 
 

@@ -301,5 +301,14 @@ def test_without_walls_nothing_is_graded(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["grade", str(tmp_path)])
     monkeypatch.setattr(grade.walls, "walls_missing", lambda: "there are none")
     assert grade.main() == 1 and "Not graded: there are none. Grade in a container" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["grade", str(tmp_path / "nothing")])
-    assert grade.main() == 1 and "is no folder" in capsys.readouterr().err
+    for nothing in (str(tmp_path / "nothing"), ""):
+        monkeypatch.setattr(sys, "argv", ["grade", nothing])
+        assert grade.main() == 1 and "make grade FOLDER=" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["grade", str(tmp_path), "--lessons", "03", "98"])
+    assert grade.main() == 1 and "no such lesson: 98" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_limits_hold_where_there_are_no_walls():
+    assert walled(lambda: b"said", (), shut=False).said == b"said"
+    assert walled(endless, (), seconds=1, shut=False).out_of_time

@@ -62,7 +62,7 @@ def judged(exercise: Exercise, work: Written | None, imports: str = "", seconds:
 def _understood(ended: Ended, seconds: int) -> Verdict:
     """The verdict that a walled process has given, or how it ended without one."""
     if ended.out_of_time:
-        return Verdict("timed out", f"stopped after {seconds} s of processor time, or three times as many by the clock")
+        return Verdict("timed out", f"stopped after {seconds} s of processor time, or far too long by the clock")
     try:
         state, message = json.loads(ended.said)
         if state in STATES and isinstance(message, str):
