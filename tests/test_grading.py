@@ -143,6 +143,7 @@ def test_added_imports_are_taken_and_nothing_else_of_that_cell():
         "eval('1')", "open('x')", "f.__globals__", "(1).__class__.__mro__", "torch.equal = None", "del torch.equal",
         "torch.nn.functional.relu = None", "import numpy as n\nn.isclose = None", "from operator import attrgetter",
         "getattr(torch, 'sys')", "torch.serialization.os", "numpy.fromfile('x')", "from . import x", "torch.x += 1",
+        "import random\nrandom._os.system('x')", "sys._getframe(1)", "self.__class__",
     ],
 )  # fmt: skip
 def test_what_no_exercise_needs_is_not_run(source):
@@ -153,7 +154,7 @@ def test_honest_cells_are_run():
     source = (
         "import itertools, numpy as np\nfrom helper import wilson_interval\n"
         "from helper.exercises.lesson_03 import train_toy\n"
-        "class A:\n    def __init__(self):\n        self.x = 1\nx = A()\nx.x = 2\nlosses = {}\nlosses['a'] = torch.zeros(1)"
+        "class A:\n    def __init__(self):\n        self._x = 1\nx = A()\nx.x = 2\nlosses = {}\nlosses['a'] = torch.zeros(1)"
     )
     assert suspicion.suspicious(source, exercise_of().imports) == ""
     assert suspicion.prepared("%%time\nx = 1") == "pass\nx = 1"

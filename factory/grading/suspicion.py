@@ -20,7 +20,7 @@ NAMES = {
     "setattr", "vars",
 }  # fmt: skip
 ATTRIBUTES = {  # ways from a harmless module to the interpreter, to the check, to files and to other programs
-    "_getframe", "attrgetter", "builtins", "checking", "cpp_extension", "ctypes", "ctypeslib", "exercises", "f_back",
+    "attrgetter", "builtins", "checking", "cpp_extension", "ctypes", "ctypeslib", "exercises", "f_back",
     "f_globals", "f_locals", "fromfile", "gc", "gi_frame", "hub", "importlib", "inspect", "io", "load", "loadtxt", "memmap",
     "methodcaller", "open", "os", "pathlib", "pickle", "read_csv", "read_pickle", "save", "subprocess", "sys", "system",
     "tb_frame", "threading", "tofile",
@@ -57,7 +57,7 @@ def _reason(node: ast.AST, allowed: set, modules: set[str]) -> str:
             return f"imports {name} of {module}"
     if isinstance(node, ast.Name) and (node.id in NAMES or _dunder(node.id)):
         return f"uses {node.id}"
-    if isinstance(node, ast.Attribute) and (node.attr in ATTRIBUTES or _dunder(node.attr)):
+    if isinstance(node, ast.Attribute) and (node.attr in ATTRIBUTES or _private(node)):
         return f"uses .{node.attr}"
     if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and _root(node) in modules:
         return f"changes {ast.unparse(node)}"
@@ -82,6 +82,12 @@ def _bound(node: ast.AST) -> list[str]:
 
 def _dunder(name: str) -> bool:
     return name.startswith("__") and name not in DUNDERS
+
+
+def _private(node: ast.Attribute) -> bool:
+    """Whether it is a private attribute of something that the student's own class is not: `random._os` leads outside."""
+    own = _root(node) in ("self", "cls") and not node.attr.startswith("__")
+    return node.attr.startswith("_") and node.attr not in {*DUNDERS, "_asdict", "_replace"} and not own
 
 
 def _root(node: ast.AST) -> str:

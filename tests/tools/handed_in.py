@@ -96,7 +96,8 @@ def attacks(outside: Path) -> dict[str, tuple[str, str]]:
         "patches-by-name": ("torch.equal = lambda *a: True\n" + WRONG, "error"),
         "asks-globals": (f"g = {check}.__globals__\n" + WRONG, "error"),
         "borrows-reference": ("from helper.exercises.lesson_03 import _beta\n" + WRONG, "error"),
-        "patches-unseen": ("numpy = torch.testing._comparison.np\nnumpy.isclose = lambda *a: True\n" + WRONG, "wrong"),
+        "patches-private": ("numpy = torch.testing._comparison.np\nnumpy.isclose = lambda *a: True\n" + WRONG, "error"),
+        "patches-unseen": ("other = torch\nother.isclose = lambda *a: True\n" + WRONG, "wrong"),
         "no-python": ("def beta_for_weight(weight, margin:\n", "error"),
         "nul": ("x = '\0'\n" + HONEST, "error"),
     }
