@@ -10,6 +10,8 @@
 # make render   the course as web pages that need no network, in _site/
 # make slides LESSON=02  the slides of a lesson, in _site/slides/
 # make student  the copy to give to students, without solutions, in _student/
+# make submission NAME=ann-lee  a student's notebooks in one zip, to hand in (LESSONS="02 03": only these)
+# make grade FOLDER=handed_in  what a class handed in, with our checks, into FOLDER/grades.csv
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +19,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # In a container one is often root, and JupyterLab then wants to be told so; it stays on localhost, behind its token.
 AS_ROOT := $(shell test "`id -u`" != 0 || echo --allow-root)
 
-.PHONY: lab test check lessons data data-quick real-model record record-real render slides student clean install
+.PHONY: lab test check lessons data data-quick real-model record record-real render slides student submission grade clean install
 
 install: .venv/installed
 
@@ -68,6 +70,13 @@ slides: install
 
 student: install
 	$(BIN)/python -m factory.render student
+
+submission: export SUBMISSION_NAME := $(NAME)
+submission:
+	@$(PYTHON) factory/submission.py "$$SUBMISSION_NAME" $(if $(LESSONS),--lessons $(LESSONS))
+
+grade: install
+	@$(BIN)/python -m factory.grade "$(FOLDER)" $(if $(LESSONS),--lessons $(LESSONS))
 
 clean:
 	rm -rf outputs runs build _site* _student* data/build *.whl .pytest_cache .ruff_cache notebooks/.ruff_cache *.egg-info

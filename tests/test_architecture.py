@@ -176,7 +176,7 @@ def own_names(tree: ast.Module) -> set[str]:
 
 
 GETTERS = {"getattr", "setattr", "hasattr", "delattr"}
-PUBLIC = {"_asdict", "_replace"}  # of NamedTuples: documented, the underscore only keeps them apart from fields
+PUBLIC = {"_asdict", "_replace", "_exit"}  # documented: of NamedTuples, where it keeps them apart from fields, and of os
 
 
 def foreign_names() -> dict[str, set[str]]:

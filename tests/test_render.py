@@ -5,6 +5,7 @@ import posixpath
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -463,7 +464,7 @@ def test_students_get_what_the_lessons_need_and_nothing_else(student):
     top = {"LICENSE", "Makefile", *READMES, "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
     assert {path.name for path in student.iterdir()} == top | {"factory", "setup.py", ".gitignore"}
     assert {path.name for path in (student / "factory").iterdir()} == {
-        "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt",
+        "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt", "submission.py",
     }  # fmt: skip
     files = [path.relative_to(student).as_posix() for path in student.rglob("*") if path.is_file()]
     assert not [name for name in files if re.search(r"__pycache__|/build/|instructors|conftest|test_|\.unfinished", name)]
@@ -484,11 +485,13 @@ def test_the_students_documents_speak_of_what_is_there(student):
     for text in (readme, chinese):
         assert not MISSING_THERE.search(text) and "make lab" in text and "factory.cpu_torch" in text
         assert text.count("```") % 2 == 0 and not re.search("Colab|Codespaces:|factory.badges", text)
+        assert "make submission" in text
     assert "## The lessons" in readme and "## 课程" in chinese and differences(readme, chinese) == []
-    targets = {".PHONY", "install", ".venv/installed", "lab", "real-model"}
+    targets = {".PHONY", "install", ".venv/installed", "lab", "real-model", "submission"}
     assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == targets
-    assert re.findall(r"factory\S*", makefile) == ["factory.cpu_torch", "factory.real_model"]
-    assert ".PHONY: lab real-model install" in makefile
+    assert re.findall(r"factory\S*", makefile) == ["factory.cpu_torch", "factory.real_model", "factory/submission.py"]
+    assert ".PHONY: lab real-model submission install" in makefile and "# make submission NAME=" in makefile
+    assert "grade" not in makefile
     assert "`make real-model`" in readme and "# make real-model" in makefile and "`MODEL_NAME` works without a GPU" in readme
     tree = readme.split("## What is inside")[1].split("```")[1]
     assert "  trainers/" in tree and not re.search(r"recordings/|pages/|world/|run by hand", tree)
@@ -499,6 +502,10 @@ def test_make_and_the_imports_of_the_lessons_work_in_the_copy(student):
     assert plan.returncode == 0 and "jupyter lab notebooks" in plan.stdout, plan.stderr
     plan = subprocess.run(["make", "-n", "real-model"], cwd=student, capture_output=True, text=True)
     assert plan.returncode == 0 and "python -m factory.real_model" in plan.stdout, plan.stderr
+    made = subprocess.run(["make", "submission", "NAME=ann", f"PYTHON={sys.executable}"], cwd=student, capture_output=True)
+    assert made.returncode == 0, made.stderr
+    with zipfile.ZipFile(student / "submission-ann.zip") as archive:
+        assert archive.namelist() == [*(f"notebooks/{stem}.ipynb" for stem in LESSONS), "submission.json"]
     sources = [cell.source for stem in LESSONS for cell in _code(student, stem)]
     imports = [
         ast.unparse(node)

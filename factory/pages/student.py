@@ -1,6 +1,6 @@
 """The copy of the course that students get: without solutions, lessons not executed, without what makes the course.
 
-Of `factory/` it has what `make lab` and `make real-model` need.
+Of `factory/` it has what `make lab`, `make real-model` and `make submission` need.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from factory.pages.folders import replaced
 from factory.pages.notebooks import read_notebook
 from factory.pages.places import lesson_sources
 
-OF_FACTORY = ("__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt")
+OF_FACTORY = ("__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt", "submission.py")
 STUDENT_FILES = (
     "helper", "data", "docs", *(f"factory/{name}" for name in OF_FACTORY), "requirements.txt", "pyproject.toml", "setup.py",
     "LICENSE", ".gitignore",
 )  # fmt: skip
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
-STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model")
+STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model", "submission")
 MISSING_THERE = re.compile(
-    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.(real_model|cpu_torch)\b)|tests/"
-    r"|CONTRIBUTING|instructors|教师指南|devcontainer|[Bb]inder\b"
+    r"make (test|check|lessons|data|record|render|student|slides|grade)|pytest|tests/|CONTRIBUTING|instructors"
+    r"|factory(?![./](?:real_model|cpu_torch|submission)\b)|教师指南|devcontainer|[Bb]inder\b"
 )
 WHOLE_SECTIONS = ("In a container or a browser", "在容器或浏览器中")  # of the READMEs: a copy has no address on GitHub
 
@@ -75,8 +75,9 @@ def student_makefile(text: str) -> str:
     blocks = re.split(r"\n{2,}", text.strip())
     targets = [re.match(r"([\w./-]+):(?!=)", block) for block in blocks]
     kept = [block for block, target in zip(blocks, targets) if not target or target[1] in STUDENT_TARGETS]
-    lines = [line for line in "\n\n".join(kept).splitlines() if not re.match(r"# *make (?!lab|real-model)|#   ", line)]
-    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab real-model install", "\n".join(lines), flags=re.MULTILINE)
+    absent = re.compile(r"# *make (?!lab|real-model|submission)|#   ")
+    lines = [line for line in "\n\n".join(kept).splitlines() if not absent.match(line)]
+    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab real-model submission install", "\n".join(lines), flags=re.MULTILINE)
     return phony.strip() + "\n"
 
 
