@@ -245,10 +245,10 @@ RECORDINGS = {
     "ppo_factorial": (record_ppo_factorial, "06_ppo_factorial.json"),
     "ppo_against_grpo": (record_ppo_against_grpo, "06_ppo_against_grpo.json"),
     "over_optimisation": (record_over_optimisation, "06_over_optimisation.json"),
+    "process_reward": (record_process_reward, "06_process_reward.json"),
 }
 LONG = {  # recorded by name only
     "best_of_n": (record_best_of_n, "06_best_of_n.json"),
-    "process_reward": (record_process_reward, "06_process_reward.json"),
     "over_laboratory": (record_over_laboratory, "06_over_laboratory.json"),
 }
 SHOWN = {
