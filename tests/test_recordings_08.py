@@ -52,14 +52,15 @@ def test_each_arm_is_tuned_and_run_once_and_a_stopped_record_goes_on(tmp_path, m
         made.append((arm, rate, seed, rounds))
         return rate, {"samples": rounds}
 
-    arms = {"a": (1, 2), "b": (3,)}
+    arms = {"a": (1, 2), "b": (3,), "c": "a"}
     arguments = ("some", [0, 1], path, arms, {"x": 1}, run, lambda model: {"suite": "01"})
     with pytest.raises(KeyboardInterrupt):
         record_arms(*arguments)
     first, made[:] = list(made), []
     record = record_arms(*arguments, extra=lambda: 5)
     assert first + made == [
-        ("a", 1, 9, 1), ("a", 2, 9, 1), ("a", 2, 0, 3), ("b", 3, 0, 3), ("a", 2, 1, 3), ("b", 3, 1, 3),
+        ("a", 1, 9, 1), ("a", 2, 9, 1), ("a", 2, 0, 3), ("b", 3, 0, 3), ("c", 2, 0, 3), ("a", 2, 1, 3), ("b", 3, 1, 3),
+        ("c", 2, 1, 3),
     ]  # fmt: skip
     assert record["before"] == {"suite": "01"} and record["extra"] == 5 and best_rate(record, "b") == 3
     assert json.loads(path.read_text())["runs"] == record["runs"] and record["runs"][0]["samples"] == 3

@@ -40,8 +40,7 @@ LOOP = {
 }  # fmt: skip
 STEPS = QUESTIONS // LOOP["prompts_per_step"]  # of GRPO in a round
 ARMS = {
-    "expert iteration": (1e-4, 3e-4, 1e-3), "random choice": (1e-4, 3e-4, 1e-3), "GRPO": (1e-4, 3e-4, 6e-4),
-    "ReFT": (1e-4, 3e-4, 6e-4),
+    "expert iteration": (1e-4, 3e-4, 1e-3), "random choice": "expert iteration", "GRPO": (1e-4, 3e-4, 6e-4), "ReFT": "GRPO",
 }  # fmt: skip
 REWARDS = {"GRPO": reward_func, "ReFT": graded_reward}
 

@@ -8,8 +8,9 @@ Verdicts are texts, a "0" or "1" for each question in the suite's order (`helper
 `helper.preference_runs.apart(record, suite, first, second)` compares runs question by question and seed by seed.
 What the files hold, all of them:
 
-    command, seeds, threads, settings (plain values), arms (name -> the learning rates tried)
-    before     {"word_problems": verdicts (250), "other_skills": verdicts (120)}
+    command, seeds, threads, settings (plain values), arms (name -> the learning rates tried, or the
+               arm whose rate it has)
+    before     {"word_problems": verdicts (200), "other_skills": verdicts (90)}
     tuning     rows {"arm", "learning_rate", "validation": share right, "seconds"}
     runs       rows {"arm", "seed", "learning_rate", "word_problems", "other_skills": verdicts after,
                "cpu_seconds": the processor's, sampling and training, "seconds": of the clock, with judging}

@@ -24,7 +24,7 @@ from helper.recorded import share_right
 
 ROUNDS, QUESTIONS, SAMPLES = 3, 60, 4  # questions in a round, answers to each
 ANSWERS = ROUNDS * QUESTIONS * SAMPLES
-TRAINED, VALIDATION, WORD_PROBLEMS = 3800, 100, 250
+TRAINED, VALIDATION, WORD_PROBLEMS = 3800, 100, 200
 LONGEST = 72  # tokens an answer may have
 
 
@@ -43,7 +43,7 @@ def student():
 def tests() -> dict[str, list[dict]]:
     """The suites on which runs are reported."""
     problems = load_suite("word_problems")
-    return {"word_problems": problems[:: len(problems) // WORD_PROBLEMS], "other_skills": other_rows(0, 6)}
+    return {"word_problems": problems[:: len(problems) // WORD_PROBLEMS][:WORD_PROBLEMS], "other_skills": other_rows(0, 8)}
 
 
 def verdicts(model, suites: dict[str, list[dict]] | None = None) -> dict[str, str]:
@@ -120,24 +120,25 @@ class Clock:
 
 
 def record_arms(
-    name: str, seeds: list[int], path: Path, arms: dict[str, tuple[float, ...]], settings: dict, run: Callable,
+    name: str, seeds: list[int], path: Path, arms: dict[str, tuple[float, ...] | str], settings: dict, run: Callable,
     judge: Callable = verdicts, **more: Callable,
 ) -> dict:  # fmt: skip
     """Tune each arm for one round with a seed of its own, then run it with each seed at the best rate; the record.
 
-    An arm with one rate is not tuned. `run(arm, rate, seed, rounds)` gives the trained model, and what its row says beside
-    the verdicts of `judge(model)`. `more`: other things to write beside the settings, made once.
+    An arm with one rate is not tuned, nor one that has another arm's name for its rates. `run(arm, rate, seed, rounds)`
+    gives the trained model, and what its row says beside the verdicts of `judge(model)`. `more`: other things to write
+    beside the settings, made once.
     """
     head = {
         "command": command(name, seeds), "seeds": seeds, "settings": settings,
-        "arms": {arm: list(rates) for arm, rates in arms.items()},
+        "arms": {arm: rates if isinstance(rates, str) else list(rates) for arm, rates in arms.items()},
     }  # fmt: skip
     record = resumed(path, head)
     record["threads"] = torch.get_num_threads()
     for key, make in {"before": lambda: judge(start()[0]), **more}.items():
         record[key] = record.get(key) or make()
     for arm, rates in arms.items():
-        for rate in rates if len(rates) > 1 else ():
+        for rate in () if isinstance(rates, str) or len(rates) == 1 else rates:
             once(record, path, "tuning", {"arm": arm, "learning_rate": rate}, partial(tried, run, arm, rate))
     for seed in seeds:
         for arm in arms:
@@ -159,9 +160,11 @@ def finished(run: Callable, judge: Callable, arm: str, rate: float, seed: int) -
 
 
 def best_rate(record: dict, arm: str) -> float:
-    """The learning rate of the arm with the highest share of right answers in its tuning, or the only one."""
+    """The learning rate with the highest share of right answers in the arm's tuning; the only one, or another arm's."""
+    rates = record["arms"][arm]
+    if isinstance(rates, str):
+        return best_rate(record, rates)
+    if len(rates) == 1:
+        return rates[0]
     rows = [row for row in record["tuning"] if row["arm"] == arm]
-    if not rows:
-        (rate,) = record["arms"][arm]
-        return rate
     return max(rows, key=lambda row: row["validation"])["learning_rate"]
