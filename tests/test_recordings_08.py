@@ -53,7 +53,7 @@ def test_each_arm_is_tuned_and_run_once_and_a_stopped_record_goes_on(tmp_path, m
         return rate, {"samples": rounds}
 
     arms = {"a": (1, 2), "b": (3,), "c": "a"}
-    arguments = ("some", [0, 1], path, arms, {"x": 1}, run, lambda model: {"suite": "01"})
+    arguments = ("some", [0, 1], path, arms, {"x": 1}, run, lambda model, about: {"suite": "01"})
     with pytest.raises(KeyboardInterrupt):
         record_arms(*arguments)
     first, made[:] = list(made), []
@@ -91,7 +91,11 @@ def test_a_watched_round_closes_when_its_steps_are_done(monkeypatch):
         close(model)
         close(model)
     told = stages.summary()
-    assert told["samples"] == 2 * QUESTIONS * SAMPLES and [row["acceptance"] for row in told["stages"]] == [0.5, 0.5]
+    assert (
+        told["word_problems"] == "1"
+        and told["samples"] == 2 * QUESTIONS * SAMPLES
+        and [row["acceptance"] for row in told["stages"]] == [0.5, 0.5]
+    )
 
 
 def test_only_online_pairs_come_from_the_current_model(monkeypatch):

@@ -42,7 +42,7 @@ from helper.machine.device import bf16_is_fast
 
 ARMS = {
     "SFT on the teacher's answers": (1e-4, 3e-4, 1e-3), "on-policy distillation": (1e-4, 3e-4, 1e-3),
-    "SFT on written answers": (3e-4, 1e-3, 3e-3), "SFT on the teacher's right answers": "SFT on the teacher's answers",
+    "SFT on written answers": (1e-3,), "SFT on the teacher's right answers": "SFT on the teacher's answers",
 }  # fmt: skip
 GRPO = "GRPO"
 

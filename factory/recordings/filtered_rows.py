@@ -162,7 +162,7 @@ def one_run(arm: str, rate: float, seed: int, rounds: int) -> tuple:
     return model, {"rows": len(rows), "kinds": counts(rows), "cpu_seconds": clock.read()}
 
 
-def judged(model) -> dict:
+def judged(model, about: dict) -> dict:
     """Verdicts on the word problems; which answers have the planted style, and their mean number of words."""
     table = evaluate(model, start()[1], tests()["word_problems"], max_new_tokens=LONGEST, batch_size=256)
     return {

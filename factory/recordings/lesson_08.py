@@ -1,8 +1,10 @@
 """The recorded runs of lesson 08: what is done with sampled answers, and with dirty rows; four files, all on word problems.
 
 All begin with `sprout-instruct`. Where answers are sampled, each arm has equally many (`settings["samples"]`, 720: three
-rounds of 60 questions × 4, or 15 steps of 12 × 4). The learning rate of an arm is the best of its `tuning`, by the share of
-right answers to 100 training problems that no run trains on, after one round with a seed of its own; then the seeds 0, 1, 2.
+rounds of 60 questions × 4, or 15 steps of 12 × 4). Where an arm has several learning rates, it runs with the best of its
+`tuning`, by the share of right answers to 100 training problems that no run trains on, after one round with a seed of its
+own. For GRPO one round says little (6e-4 was as good as 3e-4, and fell apart later), so its rate, as those of DPO, of SFT on
+chosen and on written answers, is the best of three in an older record of as many steps.
 
 Verdicts are texts, a "0" or "1" for each question in the suite's order (`helper.recorded.share_right`);
 `helper.preference_runs.apart(record, suite, first, second)` compares runs question by question and seed by seed.

@@ -51,6 +51,11 @@ def verdicts(model, suites: dict[str, list[dict]] | None = None) -> dict[str, st
     return judged(model, start()[1], suites or tests(), LONGEST)
 
 
+def left_verdicts(model, about: dict) -> dict[str, str]:
+    """Verdicts on the tests that a row does not hold yet."""
+    return verdicts(model, {name: rows for name, rows in tests().items() if name not in about})
+
+
 def validation(model) -> float:
     """The share of right answers to the questions that choose a learning rate."""
     return share_right(verdicts(model, {"": validation_rows()[-VALIDATION:]})[""])
@@ -121,12 +126,12 @@ class Clock:
 
 def record_arms(
     name: str, seeds: list[int], path: Path, arms: dict[str, tuple[float, ...] | str], settings: dict, run: Callable,
-    judge: Callable = verdicts, **more: Callable,
+    judge: Callable = left_verdicts, **more: Callable,
 ) -> dict:  # fmt: skip
     """Tune each arm for one round with a seed of its own, then run it with each seed at the best rate; the record.
 
     An arm with one rate is not tuned, nor one that has another arm's name for its rates. `run(arm, rate, seed, rounds)`
-    gives the trained model, and what its row says beside the verdicts of `judge(model)`. `more`: other things to write
+    gives the trained model, and what its row says beside the verdicts of `judge(model, that)`. `more`: other things to write
     beside the settings, made once.
     """
     head = {
@@ -135,7 +140,7 @@ def record_arms(
     }  # fmt: skip
     record = resumed(path, head)
     record["threads"] = torch.get_num_threads()
-    for key, make in {"before": lambda: judge(start()[0]), **more}.items():
+    for key, make in {"before": lambda: judge(start()[0], {}), **more}.items():
         record[key] = record.get(key) or make()
     for arm, rates in arms.items():
         for rate in () if isinstance(rates, str) or len(rates) == 1 else rates:
@@ -156,7 +161,7 @@ def tried(run: Callable, arm: str, rate: float) -> dict:
 def finished(run: Callable, judge: Callable, arm: str, rate: float, seed: int) -> dict:
     """A row of runs: the whole run, judged on the tests."""
     model, about = run(arm, rate, seed, ROUNDS)
-    return about | judge(model)
+    return about | judge(model, about)
 
 
 def best_rate(record: dict, arm: str) -> float:
