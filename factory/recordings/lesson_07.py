@@ -241,4 +241,6 @@ def record_lora(seeds: list[int], path: Path) -> None:
 
 
 RECORDINGS: dict = {}
-LONG = {"lora": (record_lora, "07_lora.json")}
+LONG = {  # recorded by name only; the file is not whole yet
+    "lora": (record_lora, "07_lora.json"),
+}

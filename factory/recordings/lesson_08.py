@@ -50,7 +50,7 @@ from factory.recordings.filtered_rows import record_filters
 from factory.recordings.online_pairs import record_dpo_online
 
 RECORDINGS: dict = {}
-LONG = {
+LONG = {  # recorded by name only; no file is whole yet
     "expert_iteration": (record_expert_iteration, "08_expert_iteration.json"),
     "distillation": (record_distillation, "08_distillation.json"),
     "dpo_online": (record_dpo_online, "08_dpo_online.json"),
