@@ -1,70 +1,81 @@
-"""The recording of lesson 07: its rows and arms, how it chooses a learning rate, and that it goes on where it was."""
+"""The recording of lesson 07: what its arms train, how a learning rate is chosen, and that it goes on where it was."""
 
 import json
-import math
 
 import pytest
 
-from factory.recordings import lora_sweep
-from factory.recordings.lora_sweep import ARMS, best_rate, prepared, problem_rows, rates, record_lora_sweep
+from factory.recordings import lesson_07
+from factory.recordings.lesson_07 import ARMS, RATES, prepared, record_lora, tuned
+from factory.recordings.practice_rounds import TRAINED, start, written_answers
 from helper import answers_match, extract_boxed, load_suite
-from helper.validation import validate_messages
+from helper.algorithms.lora import trained_parameters
 
 
-def test_the_rows_end_in_a_box_with_the_result():
-    rows = problem_rows("test")
-    assert validate_messages(rows) == 500
-    assert all(
-        extract_boxed(row["messages"][-1]["content"]) and "####" not in row["messages"][-1]["content"] for row in rows
-    )
-    problem = load_suite("word_problems")[0]
-    assert answers_match(extract_boxed(problem["answer"]), problem["value"])  # the suite's own form
+def test_written_answers_end_in_a_box_with_the_result_and_are_no_test():
+    answers, problems = written_answers(), start()[2]
+    assert len(answers) == TRAINED and not set(answers) & {row["question"] for row in load_suite("word_problems")}
+    for row in problems[:TRAINED:100]:
+        answer = answers[row["prompt"][0]["content"]]
+        assert "####" not in answer and answers_match(extract_boxed(answer), row["ground_truth"])
 
 
 @pytest.mark.parametrize("arm", ["full", "upper half", "attention, rank 2", "all-linear, rank 2"])
 def test_what_an_arm_trains(arm):
-    model, _ = prepared(arm, seed=0)
-    trained = {name: weight.numel() for name, weight in model.named_parameters() if weight.requires_grad}
+    found = trained_parameters(prepared(arm, seed=0))
     if "rank" in arm:
-        assert all("lora_" in name for name in trained)
         shapes = {"attention": [(256, 256)] * 2 + [(256, 128)] * 2}
         shapes["all-linear"] = shapes["attention"] + [(256, 768)] * 3
-        assert sum(trained.values()) == 4 * sum(2 * sum(shape) for shape in shapes[arm.split(",")[0]])
+        assert sum(found.values()) == 4 * sum(2 * sum(shape) for shape in shapes[arm.split(",")[0]])
     else:
-        whole = sum(weight.numel() for weight in model.parameters())
-        assert sum(trained.values()) == whole if arm == "full" else 0 < sum(trained.values()) < whole / 2 + 1e5
-        assert arm == "full" or not any("embed" in name or "layers.0." in name for name in trained)
+        whole = sum(weight.numel() for weight in start()[0].parameters())
+        assert sum(found.values()) == whole if arm == "full" else 0 < sum(found.values()) < whole / 2 + 1e5
+        assert arm == "full" or not any("embed" in name or "layers.0." in name for name in found)
 
 
-def test_the_best_rate_is_that_of_the_lowest_loss():
-    runs = [
-        {"arm": "full", "seed": 0, "learning_rate": rate, "loss": loss}
-        for rate, loss in ((1, 0.5), (2, 0.3), (3, 0.4), (4, math.nan))
+def test_the_best_rate_is_of_the_lowest_loss_or_of_the_most_right_answers():
+    rows = [
+        {"method": method, "arm": "full", "learning_rate": rate, "validation": value}
+        for method in ("SFT", "DPO")
+        for rate, value in ((1, 0.5), (2, 0.3), (3, 0.7), (4, None))
     ]
-    assert best_rate([*runs, {"arm": "full", "seed": 1, "learning_rate": 9, "loss": 0.1}], "full", 0) == 2
+    record = {"tuning": [*rows, {"method": "SFT", "arm": "upper half", "learning_rate": 9, "validation": 0.1}]}
+    assert [row["learning_rate"] for row in tuned(record, "SFT", "full")] == [2, 1, 3, 4]
+    assert [row["learning_rate"] for row in tuned(record, "DPO", "full")] == [3, 1, 2, 4]
+
+
+def test_a_best_rate_at_an_end_asks_for_the_next_one(tmp_path, monkeypatch):
+    for best, asked in ((3, RATES[2:6]), (4, RATES[3:6]), (7, RATES[3:7])):
+
+        def one_run(method, arm, rate, seed, best=best):
+            return {"validation": abs(RATES.index(rate) - best)}
+
+        monkeypatch.setattr(lesson_07, "one_run", one_run)
+        record = {"tuning": []}
+        lesson_07.tune(record, tmp_path / "record.json", "SFT", "full", 0)
+        assert sorted(row["learning_rate"] for row in record["tuning"]) == list(asked)
 
 
 def test_a_stopped_recording_goes_on(tmp_path, monkeypatch):
     made, path = [], tmp_path / "record.json"
-    monkeypatch.setattr(lora_sweep, "scores", lambda *_: {"word_problems": "01"})
+    monkeypatch.setattr(lesson_07, "verdicts", lambda *_: {"word_problems": "01"})
+    monkeypatch.setattr(lesson_07, "alone", lambda function, arm: {"peak_mb": 1})
 
-    def one_run(_, arm, rate, seed):
-        if len(made) == 30:
+    def one_run(method, arm, rate, seed):
+        if len(made) == 17:
             raise KeyboardInterrupt
-        made.append((arm, rate, seed))
-        return {"arm": arm, "learning_rate": rate, "seed": seed, "loss": abs(math.log(rate / 1e-3)), "right": {"a": "01"}}
+        made.append((method, arm, rate, seed))
+        middle = ARMS[method][arm][1]
+        return {"validation": float(rate != middle) if method == "SFT" else float(rate == middle)}
 
-    monkeypatch.setattr(lora_sweep, "alone", one_run)
-    with pytest.raises(KeyboardInterrupt):
-        record_lora_sweep([0, 1, 2], path)
-    assert len(json.loads(path.read_text())["runs"]) == 30
-    first, made[:] = list(made), []
-    with pytest.raises(KeyboardInterrupt):
-        record_lora_sweep([0, 1, 2], path)
-    second, made[:] = list(made), []
-    record_lora_sweep([0, 1, 2], path)
-    runs = first + second + made
-    number = sum(len(rates(arm)) for arm in ARMS)
-    assert len(runs) == len(set(runs)) == number + 2 * len(ARMS) and {seed for *_, seed in runs[:number]} == {0}
-    assert {rate for _, rate, seed in runs if seed} == {1e-3}
-    assert [(run["arm"], run["learning_rate"], run["seed"]) for run in json.loads(path.read_text())["runs"]] == runs
+    monkeypatch.setattr(lesson_07, "one_run", one_run)
+    number, runs = sum(map(len, ARMS.values())), []
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            record_lora([0, 1, 2], path)
+        runs, made[:] = runs + made, []
+    record_lora([0, 1, 2], path)
+    runs += made
+    record = json.loads(path.read_text())
+    assert len(runs) == len(set(runs)) == 5 * number and len(record["runs"]) == 3 * number
+    assert {(run["method"], run["arm"]) for run in record["runs"]} == {(m, arm) for m, some in ARMS.items() for arm in some}
+    assert all(run["learning_rate"] == ARMS[run["method"]][run["arm"]][1] for run in record["runs"])

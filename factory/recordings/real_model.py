@@ -1,4 +1,4 @@
-"""What lessons 02, 03 and 04 do, on a pretrained model: SmolLM2-135M-Instruct on a CPU (`make real-model` fetches it).
+"""What lessons 02, 03, 04 and 07 do, on a pretrained model: SmolLM2-135M-Instruct on a CPU (`make real-model` fetches it).
 
     python -m factory.record --real                               all of it (or `make record-real`)
     python -m factory.record --real --only real_dpo --seeds 0 1   a part
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
+from peft import LoraConfig
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from factory import stages
@@ -47,6 +48,7 @@ ARMS = {  # of each method: what is done otherwise than in the lesson
         "reference course": {"limit": 100, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8,
                              "loss_type": ["sigmoid"], "loss_weights": None, "precompute_ref_log_probs": False},
     },
+    "lora": {f"rank 8, rate {rate:g}": {"rank": 8, "learning_rate": rate} for rate in (2e-4, 5e-4, 1e-3)},
     "grpo": {
         "rule": {}, "rule and topic": {}, "shuffled rules": {}, "random": {}, "constant": {}, "reference course": {},
     },
@@ -160,12 +162,13 @@ def pair(question: str, chosen: str, rejected: str) -> dict:
     return row | {name: [{"role": "assistant", "content": t}] for name, t in (("chosen", chosen), ("rejected", rejected))}
 
 
-def dpo_run(seed: int, arm: str) -> dict:
-    """Lesson 03: the name."""
+def dpo_run(seed: int, arm: str, method: str = "dpo") -> dict:
+    """Lesson 03: the name. Lesson 07: the same with an adapter on all linear layers; switched off it is the reference."""
     model, tokenizer = start()
     set_seed(seed)
-    changes = dict(ARMS["dpo"][arm])
-    rows = dpo_rows(model, tokenizer, seed, changes.pop("limit", None))
+    changes = dict(ARMS[method][arm])
+    rows, rank = dpo_rows(model, tokenizer, seed, changes.pop("limit", None)), changes.pop("rank", None)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM") if rank else None
     settings = {
         "learning_rate": DPO["learning_rate"], "num_train_epochs": DPO["epochs"], "beta": 0.2, "logging_steps": 1,
         "per_device_train_batch_size": DPO["batch"], "gradient_accumulation_steps": DPO["accumulation"],
@@ -173,7 +176,7 @@ def dpo_run(seed: int, arm: str) -> dict:
         "precompute_ref_log_probs": DPO["precompute"], **changes,
     }  # fmt: skip
     args = DPOConfig(**stages.quiet_settings(fresh("real_dpo"), seed) | settings)
-    return trained(DPOTrainer, model, tokenizer, args, rows, seed)
+    return trained(DPOTrainer, model, tokenizer, args, rows, seed, **({"peft_config": lora} if lora else {}))
 
 
 def trained(trainer_class, model, tokenizer, args, rows: Dataset, seed: int, **options) -> dict:
@@ -255,10 +258,11 @@ def reference_grpo(model, tokenizer, seed: int) -> dict:
     return trained(GRPOTrainer, model, tokenizer, args, Dataset.from_list(problems), seed, reward_funcs=reward_func)
 
 
-RUNS = {"sft": sft_run, "dpo": dpo_run, "grpo": grpo_run}
+RUNS = {"sft": sft_run, "dpo": dpo_run, "lora": partial(dpo_run, method="lora"), "grpo": grpo_run}
 SUITES = {
     "sft": ("tool_calls", "everyday"),
     "dpo": ("identity", "everyday", "rules"),
+    "lora": ("identity", "everyday", "rules"),
     "grpo": ("rules", "unseen_rules", "everyday"),
 }
 
@@ -311,8 +315,14 @@ def record_grpo(seeds: list[int], path: Path) -> None:
     record("grpo", tuple(ARMS["grpo"]), seeds, path)
 
 
+def record_lora(seeds: list[int], path: Path) -> None:
+    """Lesson 07 on SmolLM2: the name with an adapter of rank 8, at three learning rates; full fine-tuning is lesson 03's."""
+    record("lora", tuple(ARMS["lora"]), seeds, path)
+
+
 RECORDINGS = {
     "real_sft": (record_sft, "02_real_model.json"),
     "real_dpo": (record_dpo, "03_real_model.json"),
     "real_grpo": (record_grpo, "04_real_model.json"),
+    "real_lora": (record_lora, "07_real_model.json"),
 }
