@@ -3,3 +3,4 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of the project
+READMES = ("README.md", "README.zh-CN.md")  # the same in English and in Chinese, with the same results

@@ -1,4 +1,4 @@
-"""The README's results: the lessons over several seeds, measured, never typed by hand.
+"""The results in both READMEs: the lessons over several seeds, measured, never typed by hand.
 
     python -m factory.results --seeds 0 1 2    run all lessons once a seed (long), keep the scoreboards
     python -m factory.results                  write tables and picture from the kept scoreboards
@@ -29,8 +29,9 @@ import torch
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 
-from factory import ROOT
+from factory import READMES, ROOT
 from factory.lessons import NOTEBOOKS, find_lessons
+from factory.marks import MARKS, REAL_MARKS, SIZE_MARKS, put_into
 from factory.record import lesson_modules
 from factory.recordings.shared import RECORDED, write
 from helper.figures.figure import BLUE, RED
@@ -42,15 +43,12 @@ LOOKS = {  # of the picture's bars: before and after, in the colours of all figu
     "before": {"facecolor": RED, "hatch": "//", "edgecolor": "white"},
     "after, trained on a CPU": {"facecolor": BLUE, "edgecolor": "white"},
 }
-MARKS = ("<!-- results: written by `python -m factory.results` -->", "<!-- end of results -->")
 SIZES, SPEED = RECORDED / "real_sizes.json", RECORDED / "reference_speed.json"
 REAL = {  # lesson: its task on a real model, the suite, and the skills of it that are the task
     "02": ("SFT, calls of tools", "tool_calls", CALLS),
     "03": ("DPO, a new name", "identity", None),
     "04": ("GRPO, rules", "rules", None),
 }
-REAL_MARKS = ("<!-- real runs: written by `python -m factory.results` -->", "<!-- end of real runs -->")
-SIZE_MARKS = ("<!-- real sizes: written by `python -m factory.results` -->", "<!-- end of real sizes -->")
 
 
 def with_seed(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNode:
@@ -238,15 +236,6 @@ def picture(boards: list[dict], path: Path = PICTURE) -> None:
     plt.close(figure)
 
 
-def put_into(text: str, part: str, marks: tuple[str, str] = MARKS) -> str:
-    """`text` with `part` between the marks; ValueError when they are not there."""
-    first, last = marks
-    if any(text.count(mark) != 1 for mark in marks):
-        raise ValueError(f"The text must hold each of these lines once: {first} and {last}")
-    before, rest = text.split(first)
-    return f"{before}{first}\n{part}\n{last}{rest.split(last)[1]}"
-
-
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -257,15 +246,19 @@ def main() -> int:
     if not RECORD.exists():
         print(f"There is no {RECORD.relative_to(ROOT)}: run `python -m factory.results --seeds 0 1 2`.", file=sys.stderr)
         return 1
-    readme = ROOT / "README.md"
     boards = json.loads(RECORD.read_text(encoding="utf-8"))
     committed = {path.stem: committed_gains(path) for path in find_lessons()}
-    text = put_into(readme.read_text(encoding="utf-8"), table(boards, committed))
     speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
-    text = put_into(text, real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed), SIZE_MARKS)
     made = {lesson: load_real_runs(lesson) for lesson in REAL if (RECORDED / f"{lesson}_real_model.json").exists()}
-    text = put_into(text, real_runs(made), REAL_MARKS)
-    readme.write_text(text, encoding="utf-8")
+    parts = {
+        MARKS: table(boards, committed), REAL_MARKS: real_runs(made),
+        SIZE_MARKS: real_sizes(json.loads(SIZES.read_text(encoding="utf-8")), speed),
+    }  # fmt: skip
+    for readme in READMES:
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        for marks, part in parts.items():
+            text = put_into(text, part, marks)
+        (ROOT / readme).write_text(text, encoding="utf-8")
     picture(boards)
     return 0
 

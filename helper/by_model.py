@@ -42,6 +42,7 @@ TABLES = {
         "anchors":            ((80, 120, 0),      (16, 48, 64),        (80, 120, 0)),  # refusals, other questions, requests
         "watched":            (32,                8,                   32),  # pairs that the trainer looks at alone
         "problems":           (80,                12,                  40),  # sampled from, for pairs of its own answers
+        "held_out_pairs":     (None,              32,                  None),  # whose log-probabilities are read
         "suites":             ({"instructions": None, "word_problems": 150, "held_out_concepts": None},
                                {"everyday": None}, {"gsm8k": 500}),
         "longest":            ((48, 128),         (48, 48),            (256, 512)),  # about the name, and other answers

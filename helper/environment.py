@@ -13,7 +13,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = Path(__file__).resolve().with_name("shipped")  # in an installed wheel
+ROOT = SHIPPED if SHIPPED.is_dir() else SHIPPED.parent.parent
 INSTALL = "pip install -r requirements.txt"
 FINE = "fine: "  # how a word begins that asks for nothing
 SECURITY_FLOORS = {"transformers": "5.5", "jupyter-server": "2.20", "jupyterlab": "4.6.2"}  # why: docs/security.md

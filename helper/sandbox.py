@@ -12,6 +12,7 @@ see docs/security.md.
 import ast
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from typing import NamedTuple
@@ -56,7 +57,8 @@ def run_calls(code: str, calls: list[str]) -> list[Outcome]:
     if not isinstance(code, str) or isinstance(calls, str) or not all(isinstance(call, str) for call in calls):
         raise TypeError("run_calls takes a program as a text and a list of calls as texts.")
     command = [sys.executable, "-I", "-S", __file__]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={})
+    bare = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows starts none without it
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=bare)
     try:
         said, _ = child.communicate(json.dumps([code, calls]).encode(), timeout=PATIENCE)
     except subprocess.TimeoutExpired:

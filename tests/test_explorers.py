@@ -394,5 +394,5 @@ def test_partial_functions_and_odd_rewards_are_shown_in_words(value, paid):
 def test_a_result_of_no_dimension_is_shown_in_words():
     explorer = reward_playground({"tensor": lambda completions, **kwargs: torch.tensor(1.0)})
     assert (
-        "tensor pays ?: it must return a list with one number a completion; it returned tensor(1.)" in explorer.shown.words
+        "tensor pays ?: it must return a list with one number per completion; it returned tensor(1.)" in explorer.shown.words
     )

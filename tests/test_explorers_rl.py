@@ -181,5 +181,5 @@ def test_the_weights_of_the_tokens(right, wrong, moved):
     words = move(explorer, right=right, wrong=wrong)
     weights = {"grpo": (1 / right / 2, 1 / wrong / 2), "dapo": (1 / (right + wrong),) * 2, "dr_grpo": (1 / LONGEST / 2,) * 2}
     for row, (name, (r, w)) in zip(cells(explorer.view.value), weights.items(), strict=True):
-        assert row[0] == name and f"{name}: a token {row[1]} and {row[2]}" in words
+        assert row[0] == name and f"{name}: per token {row[1]} and {row[2]}" in words
         assert [float(cell) for cell in row[1:]] == pytest.approx([r, w, r * right, w * wrong], abs=6e-4)

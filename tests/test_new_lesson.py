@@ -16,12 +16,13 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from factory import ROOT
+from factory import READMES, ROOT
 from factory.lessons import find_lessons
 
 COPIED = (
-    "helper", "factory", "docs", "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", "requirements.txt",
-    ".gitignore", "tests/conftest.py", "tests/tools", "tests/test_notebooks.py", "tests/exercises", "notebooks/conftest.py",
+    "helper", "factory", "docs", "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml",
+    "setup.py", "requirements.txt", ".gitignore", "tests/conftest.py", "tests/tools", "tests/test_notebooks.py",
+    "tests/exercises", "notebooks/conftest.py",
     "data/recorded/real_sizes.json", "data/recorded/reference_speed.json",
     "data/models/sprout-base/README.md",
 )  # fmt: skip
@@ -206,8 +207,11 @@ def test_its_recording_is_found(course):
 
 
 def test_its_scoreboard_stands_in_the_results(course):
-    readme = (course / "README.md").read_text("utf-8")
-    assert "| 99_dummy | right | 10 | 0.0% | 50.0% | +50.0 to +50.0 points |" in readme and "| 99_dummy | 1 s |" in readme
+    for name in READMES:
+        readme = (course / name).read_text("utf-8")
+        assert (
+            "| 99_dummy | right | 10 | 0.0% | 50.0% | +50.0 to +50.0 points |" in readme and "| 99_dummy | 1 s |" in readme
+        )
     boards = json.loads((course / "data" / "recorded" / "lessons.json").read_text())
     assert len(boards) == len(find_lessons()) + 1 and boards[-1]["lesson"] == "99_dummy"
     assert (course / "docs" / "results.png").stat().st_size > 5_000

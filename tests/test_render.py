@@ -14,8 +14,9 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from small_course import PIXEL, put_lesson, requests, shown
+from test_readmes import differences
 
-from factory import ROOT, render, run_lessons
+from factory import READMES, ROOT, render, run_lessons
 from factory.lessons import WIDGETS, check, find_lessons, unknown_tags
 from factory.pages import RenderError, places
 from factory.pages.content import body
@@ -69,7 +70,8 @@ def project(tmp_path, monkeypatch):
 
 def test_everything_is_built(pages):
     assert {f"notebooks/{stem}.html" for stem in LESSONS} < set(pages) and len(LESSONS) >= 4
-    assert {"index.html", "README.html", "CONTRIBUTING.html", "docs/security.html", "docs/instructors.html"} < set(pages)
+    documents = {"README.html", "README.zh-CN.html", "CONTRIBUTING.html", "docs/security.html", "docs/instructors.html"}
+    assert documents | {"index.html"} < set(pages)
 
 
 def test_slides_are_built_again_with_the_site_and_leave_with_their_lesson(pages):
@@ -119,6 +121,7 @@ def test_ids_are_unique(pages):
 def test_pages_have_landmarks(pages):
     for place, soup in pages.items():
         assert soup.html["lang"] == "en" and soup.title.get_text(strip=True) and soup("nav"), place
+        assert soup.main.get("lang") == ("zh-CN" if place == "README.zh-CN.html" else None), place
         assert len(soup("main")) == len(soup("h1")) == 1, place
         assert all(nav.get("aria-label") for nav in soup("nav")), place
         if not place.startswith("slides/"):
@@ -457,10 +460,10 @@ def test_students_get_no_solutions_and_no_outputs(student):
 
 
 def test_students_get_what_the_lessons_need_and_nothing_else(student):
-    top = {"LICENSE", "Makefile", "README.md", "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
-    assert {path.name for path in student.iterdir()} == top | {"factory", ".gitignore"}
+    top = {"LICENSE", "Makefile", *READMES, "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
+    assert {path.name for path in student.iterdir()} == top | {"factory", "setup.py", ".gitignore"}
     assert {path.name for path in (student / "factory").iterdir()} == {
-        "__init__.py", "real_model.py", "real_model_requirements.txt",
+        "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt",
     }  # fmt: skip
     files = [path.relative_to(student).as_posix() for path in student.rglob("*") if path.is_file()]
     assert not [name for name in files if re.search(r"__pycache__|/build/|instructors|conftest|test_|\.unfinished", name)]
@@ -474,15 +477,18 @@ def test_students_get_what_the_lessons_need_and_nothing_else(student):
 
 
 def test_the_students_documents_speak_of_what_is_there(student):
-    for path in [student / "README.md", *sorted((student / "docs").glob("*.md"))]:
+    for path in [*(student / name for name in READMES), *sorted((student / "docs").glob("*.md"))]:
         for link in re.findall(r"\]\(([^)#]+)", path.read_text("utf-8")):
             assert link.startswith("http") or (path.parent / link).exists(), f"{path.name}: {link}"
-    readme, makefile = ((student / name).read_text("utf-8") for name in ("README.md", "Makefile"))
-    assert not MISSING_THERE.search(readme) and "make lab" in readme and "## The lessons" in readme
-    assert readme.count("```") % 2 == 0
+    readme, chinese, makefile = ((student / name).read_text("utf-8") for name in (*READMES, "Makefile"))
+    for text in (readme, chinese):
+        assert not MISSING_THERE.search(text) and "make lab" in text and "factory.cpu_torch" in text
+        assert text.count("```") % 2 == 0 and not re.search("Colab|Codespaces:|factory.badges", text)
+    assert "## The lessons" in readme and "## 课程" in chinese and differences(readme, chinese) == []
     targets = {".PHONY", "install", ".venv/installed", "lab", "real-model"}
     assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == targets
-    assert re.findall(r"factory\S*", makefile) == ["factory.real_model"] and ".PHONY: lab real-model install" in makefile
+    assert re.findall(r"factory\S*", makefile) == ["factory.cpu_torch", "factory.real_model"]
+    assert ".PHONY: lab real-model install" in makefile
     assert "`make real-model`" in readme and "# make real-model" in makefile and "`MODEL_NAME` works without a GPU" in readme
     tree = readme.split("## What is inside")[1].split("```")[1]
     assert "  trainers/" in tree and not re.search(r"recordings/|pages/|world/|run by hand", tree)
@@ -500,7 +506,8 @@ def test_make_and_the_imports_of_the_lessons_work_in_the_copy(student):
         for node in ast.parse(source).body
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    real = "from factory import real_model\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
+    real = "from factory import cpu_torch, real_model"
+    real += "\nprint(real_model.real_model_folder().parent, len(real_model.pinned()))"
     shown = ["import helper", "print(helper.__file__)", "print(len(helper.load_suite('reference')))"]
     program = "\n".join([*dict.fromkeys(imports), real, *shown])
     command = [sys.executable, "-c", program]

@@ -1,4 +1,4 @@
-"""The README's table of results: from scoreboards, between its marks."""
+"""The READMEs' table of results: from scoreboards, between its marks."""
 
 import json
 from itertools import combinations
@@ -62,7 +62,8 @@ def test_the_readme_has_the_committed_runs():
     """Whoever executes the lessons anew writes the README anew, with `python -m factory.results`."""
     committed = {path.stem: results.committed_gains(path) for path in find_lessons()}
     text = results.table(json.loads(results.RECORD.read_text()), committed)
-    assert f"{results.MARKS[0]}\n{text}\n" in (results.ROOT / "README.md").read_text()
+    for readme in results.READMES:
+        assert f"{results.MARKS[0]}\n{text}\n" in (results.ROOT / readme).read_text("utf-8")
     assert sum(map(len, committed.values())) >= 20
 
 
@@ -134,6 +135,8 @@ def test_runs_that_are_recorded_are_not_done_again(tmp_path, monkeypatch):
     assert len(json.loads(path.read_text())) == 2 * len(LESSONS)
 
 
-def test_the_readme_has_the_marks():
-    text = (results.ROOT / "README.md").read_text()
-    assert results.put_into(text, "x")
+@pytest.mark.parametrize("readme", results.READMES)
+def test_the_readmes_have_the_marks(readme):
+    text = (results.ROOT / readme).read_text("utf-8")
+    for marks in (results.MARKS, results.REAL_MARKS, results.SIZE_MARKS):
+        assert results.put_into(text, "x", marks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
@@ -65,5 +66,6 @@ def page(soup: BeautifulSoup, place: str, previous: dict | None = None, followin
     """A whole page around its content; `previous` and `following` are the neighbours' titles and addresses."""
     contents = [{"id": heading["id"], "text": words(heading), "level": heading.name[1]} for heading in soup(["h2", "h3"])]
     root = "../" * place.count("/")
-    values = {"previous": previous, "next": following, "contents": contents, "root": root}
+    language = re.search(r"\.([a-z]{2}(-[A-Z]{2})?)\.html$", place)  # what is around the content is in English
+    values = {"previous": previous, "next": following, "contents": contents, "root": root, "lang": language and language[1]}
     return template("page.html.j2", title=title(soup), body=soup, **values)

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from factory import ROOT
+from factory import READMES, ROOT
 from factory.lessons import find_lessons
 from factory.pages import RenderError
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "docs/*.md")
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif"}
 COPIED = {".py", ".md", ".txt", ".toml", ".json", ".jsonl", ".csv", ".yml", ".yaml", ".ipynb", *PICTURES}
 COPIED_NAMES = {"LICENSE", "Makefile", ".gitignore"}  # the others without an ending could be HTML, and be shown as such

@@ -1,6 +1,6 @@
 """The copy of the course that students get: without solutions, lessons not executed, without what makes the course.
 
-Of `factory/` it has what `make real-model` needs.
+Of `factory/` it has what `make lab` and `make real-model` need.
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from factory import READMES
 from factory.pages import places
 from factory.pages.folders import replaced
 from factory.pages.notebooks import read_notebook
 from factory.pages.places import lesson_sources
 
-REAL_MODEL = ("factory/__init__.py", "factory/real_model.py", "factory/real_model_requirements.txt")
-STUDENT_FILES = ("helper", "data", "docs", *REAL_MODEL, "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore")
+OF_FACTORY = ("__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt")
+STUDENT_FILES = (
+    "helper", "data", "docs", *(f"factory/{name}" for name in OF_FACTORY), "requirements.txt", "pyproject.toml", "setup.py",
+    "LICENSE", ".gitignore",
+)  # fmt: skip
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
 STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model")
 MISSING_THERE = re.compile(
-    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.real_model\b)|tests/|CONTRIBUTING"
-    r"|instructors"
+    r"make (test|check|lessons|data|record|render|student|slides)|pytest|factory(?!\.(real_model|cpu_torch)\b)|tests/"
+    r"|CONTRIBUTING|instructors|教师指南|devcontainer|[Bb]inder\b"
 )
+WHOLE_SECTIONS = ("In a container or a browser", "在容器或浏览器中")  # of the READMEs: a copy has no address on GitHub
 
 
 def build_student(folder: Path) -> int:
@@ -44,7 +49,7 @@ def build_student(folder: Path) -> int:
         for source, notebook in lessons.items():
             text = nbformat.writes(without_answers(notebook)).rstrip("\n")
             (new / source).write_text(f"{text}\n", encoding="utf-8")
-        for name, shortened in {"Makefile": student_makefile, "README.md": student_readme}.items():
+        for name, shortened in {"Makefile": student_makefile, **dict.fromkeys(READMES, student_readme)}.items():
             (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
     return len(lessons)
 
@@ -76,8 +81,10 @@ def student_makefile(text: str) -> str:
 
 
 def student_readme(text: str) -> str:
-    """The README without what speaks of things that students do not get: such lines of code, else such paragraphs."""
+    """The README without what speaks of things that students do not get: such lines of code, paragraphs and sections."""
     kept = []
+    for title in WHOLE_SECTIONS:
+        text = re.sub(rf"^## {title}\n.*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
     for block in re.split(r"\n{2,}", text):
         if re.search(r"^(```|    |\|)", block, re.MULTILINE):
             block = "\n".join(_lines_there(block.splitlines()))

@@ -2,7 +2,7 @@
 
 Gold is the rule (right or wrong), proxy the learned score; both are read on the same answers. Settings and what a
 labeller prefers are those of `lesson_06`. Every record is written after each run, and what is there is not run again.
-Left out on purpose: reward models of other sizes than Sprout's, people.
+Left out on purpose: reward models of other sizes than Sprout's, people, other β with the least and the most data.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from helper.algorithms import (
 )
 from helper.algorithms.policy_gradient import group_advantages, grpo_loss
 from helper.machine.device import bf16_is_fast
+from helper.recorded import as_digits
 
 SIZES = (40, 160, 640)  # problems that the reward model's pairs are made from
 REWARD_MODEL = {"steps": 60, "learning_rate": 3e-4, "rankings_per_step": 8}
 BEST_OF, PROBLEMS = 16, 100  # answers to each of so many held-out problems
 BETAS = (0.0, 0.01, 0.03, 0.1, 0.3)
 PPO = {
-    "steps": 40, "learning_rate": 3e-4, "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48,
+    "steps": 32, "learning_rate": 3e-4, "value_learning_rate": 1e-3, "max_new_tokens": LONGEST, "responses_per_step": 48,
     "epochs": 1, "minibatch": 16, "gamma": 1.0, "lam": 0.95, "epsilon": 0.2, "value_clip": None,
 }  # fmt: skip
 LENGTH_PRICE = 0.02  # taken off for each word of an answer, in the cure "length control"
@@ -128,8 +129,10 @@ def record_best_of_n(seeds: list[int], path: Path) -> None:
 
 
 def arms() -> list[tuple[str, float, int]]:
-    """(cure or "", β, problems of the reward model's data): the grid, then the cures at β = 0 with the middle size."""
-    return [("", beta, size) for size in SIZES for beta in BETAS] + [(cure, 0.0, SIZES[1]) for cure in CURES]
+    """(cure or "", β, problems of the reward model's data): every β with the middle size, every size and cure at β = 0."""
+    least, middle, most = SIZES
+    cured = [(cure, 0.0, middle) for cure in CURES]
+    return [("", beta, middle) for beta in BETAS] + [("", 0.0, size) for size in (least, most)] + cured
 
 
 def proxy_of(cure: str, size: int, seed: int, more: tuple = ()) -> Callable:
@@ -196,17 +199,22 @@ def record_over_laboratory(seeds: list[int], path: Path) -> None:
     record = opened(path, "over_laboratory", seeds, json.loads(json.dumps(settings)))
     done = {(run["cure"], run["beta"], run["size"], run["seed"]) for run in record["runs"]}
     problems = load_suite("word_problems")[:HELD_OUT]
+
+    def answered(model, tokenizer) -> tuple[list[str], list[bool]]:
+        texts = generate_responses(model, tokenizer, [row["question"] for row in problems], max_new_tokens=LONGEST)
+        return texts, [answers_match(extract_boxed(text), str(row["value"])) for text, row in zip(texts, problems)]
+
+    record["before"] = record.get("before") or {"right": as_digits(answered(*model_and_problems()[:2])[1])}
     for seed in seeds:
         for cure, beta, size in arms():
             if (cure, beta, size, seed) in done:
                 continue
             curves, centre, model, tokenizer = one_policy(cure, beta, size, seed)
-            texts = generate_responses(model, tokenizer, [row["question"] for row in problems], max_new_tokens=LONGEST)
-            right = [answers_match(extract_boxed(text), str(row["value"])) for text, row in zip(texts, problems)]
+            texts, right = answered(model, tokenizer)
             looked = random.Random(f"{cure} {beta} {size} {seed}").sample(range(len(texts)), 6)  # not picked by us
             shown = [[problems[i]["question"], texts[i], bool(right[i])] for i in looked]
             run = {"cure": cure, "beta": beta, "size": size, "seed": seed, "centre": round(centre, 3), **curves}
-            record["runs"].append(run | {"right": "".join(str(int(each)) for each in right), "shown": shown})
+            record["runs"].append(run | {"right": as_digits(right), "shown": shown})
             print(cure, beta, size, seed, sum(right) / len(right), flush=True)
             write(record, path)
 
@@ -242,7 +250,7 @@ def record_process_reward(seeds: list[int], path: Path) -> None:
         right = [answers_match(extract_boxed(text), str(row["value"])) for text, row in zip(texts, problems)]
         labels = [step_labels(asked, text) for asked, text in zip(questions, texts)]
         steps = {"steps": [len(each) for each in labels], "right_steps": [sum(each) for each in labels]}
-        return {"right": "".join(str(int(each)) for each in right), **steps}
+        return {"right": as_digits(right), **steps}
 
     model, tokenizer, rows = model_and_problems()
     record["before"] = record.get("before") or measured(model, tokenizer)

@@ -65,7 +65,7 @@ def check_questions_needed(function) -> str:
 # 2. Which method?
 
 WHY = [  # for each case of the exercise the method, and what points to it
-    ("dpo", "one wrong habit that the prompt has not cured, and its own answers are easily corrected"),
+    ("dpo", "someone can compare two answers, but not write the best one"),
     ("sft", "a new behaviour, and good responses to imitate"),
     ("rl", "a rule can check it, and it is sometimes right"),
     ("retrieval", "these facts change every day"),

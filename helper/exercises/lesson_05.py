@@ -498,7 +498,7 @@ def run_dynamic_sampling(fill_batch: Callable, seed: int = 0) -> dict[str, float
 
     60 problems, shuffled anew for each step. `draw(problem)` samples a group: 4 rewards of 0.0 or 1.0. `memory` is a
     dict that is empty at first and then stays yours. The batch is {problem: rewards}, `wanted` = 8 groups with spread.
-    Returns the samples a step (4 for each call of `draw`) and the number of different problems in the batches.
+    Returns the samples per step (4 for each call of `draw`) and the number of different problems in the batches.
     Raises Wrong, in words, for a batch that cannot be used.
     """
     rates, chance, memory, used, groups = _solve_rates(seed), random.Random(f"samples {seed}"), {}, set(), 0
@@ -519,7 +519,7 @@ def run_dynamic_sampling(fill_batch: Callable, seed: int = 0) -> dict[str, float
         _judge_batch(batch, drawn)
         groups += len(drawn)
         used |= set(batch)
-    return {"samples a step": groups * GROUP / STEPS, "different problems": len(used)}
+    return {"samples per step": groups * GROUP / STEPS, "different problems": len(used)}
 
 
 def _judge_batch(batch, drawn: list[tuple]) -> None:
@@ -558,15 +558,15 @@ def check_fill_batch(function) -> str:
     for seed in (11, 12, 13):
         rates = _solve_rates(seed)
         yours = run_dynamic_sampling(lambda *given: call(functools.partial(function, *given), "a step", ()), seed)
-        plain = run_dynamic_sampling(_fill(lambda problem: 0), seed)["samples a step"]
-        known = run_dynamic_sampling(_fill(lambda problem, rates=rates: abs(rates[problem] - 0.5)), seed)["samples a step"]
-        shares.append(yours["samples a step"] / plain)
+        plain = run_dynamic_sampling(_fill(lambda problem: 0), seed)["samples per step"]
+        known = run_dynamic_sampling(_fill(lambda problem, rates=rates: abs(rates[problem] - 0.5)), seed)["samples per step"]
+        shares.append(yours["samples per step"] / plain)
         told = (
-            f"Samples a step: yours {yours['samples a step']:.0f}, the plain filter {plain:.0f}, with known chances "
+            f"Samples per step: yours {yours['samples per step']:.0f}, the plain filter {plain:.0f}, with known chances "
             f"{known:.0f}. Your batches hold {yours['different problems']} of 60 problems."
         )
     if max(shares) > 1.15:
-        raise Wrong(f"{told} You draw more than you need: stop when the batch is full, and draw each problem once a step.")
+        raise Wrong(f"{told} You draw more than you need: stop when the batch is full, and draw each problem once per step.")
     if sum(shares) / len(shares) > 0.67:
         raise Wrong(
             f"{told} The filter is right. Now spend less: remember in `memory` how often each problem was solved, and try "

@@ -160,7 +160,7 @@ def check_ranking_loss(function) -> str:
         push[worse] += one
     needs_gradient(function, "four answers", (scores,), [push])
     return (
-        "With two answers it is the loss of exercise 1; one forward pass an answer serves all its pairs. The mean, because "
+        "With two answers it is the loss of exercise 1; one forward pass per answer serves all its pairs. The mean, because "
         "nine answers give 36 pairs and four give 6: summed, a prompt with nine would weigh six times as much."
     )
 

@@ -48,8 +48,8 @@ def map_view(runs, before: dict[str, float], questions: int, loss: str, beta: fl
         "setting": f"{words_of[loss]}, β = {beta:g}, learning rate {rate:g}; {len(here)} seeds (red)",
         f"new name (of {questions} held-out questions)": ", ".join(f"{value:.0%}" for value in here["name"]),
         "other skills": f"{here['other_skills'].mean():.0%} on average, {before['other_skills']:.0%} before",
-        "KL, answers about the name": f"{here['kl_name'].mean():.1f} nats an answer",
-        "KL, other answers": f"{here['kl_other'].mean():.2f} nats an answer",
+        "KL, answers about the name": f"{here['kl_name'].mean():.1f} nats per answer",
+        "KL, other answers": f"{here['kl_other'].mean():.2f} nats per answer",
         "the other marks": "circles: with the SFT term; crosses: contrast only",
     }
     words = "Recorded runs of the change of name: " + "; ".join(f"{name}: {text}" for name, text in facts.items())

@@ -35,9 +35,9 @@ def normalisers_view(right: int, wrong: int) -> View:
                  label=f"wrong answer, {wrong} tokens")  # fmt: skip
         axis.set(title=f"weight of {title}", xticks=places, xticklabels=LOSS_TYPES)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    columns = ["loss_type", "right, a token", "wrong, a token", "right, whole answer", "wrong, whole answer"]
+    columns = ["loss_type", "right, per token", "wrong, per token", "right, whole answer", "wrong, whole answer"]
     rows = [[name, f"{r:.4f}", f"{w:.4f}", f"{r * right:.3f}", f"{w * wrong:.3f}"] for name, (r, w) in weights.items()]
-    said = "; ".join("{}: a token {} and {}, the whole answer {} and {}".format(*row) for row in rows)
+    said = "; ".join("{}: per token {} and {}, the whole answer {} and {}".format(*row) for row in rows)
     words = f"Weights in a right answer of {right} tokens and a wrong one of {wrong}: {said}."
     longest = fact_list({"longest answer allowed (only dr_grpo asks for it)": f"{LONGEST} tokens"})
     return View(words, page(image_html(figure, words), text_table(columns, rows), longest))

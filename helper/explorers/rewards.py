@@ -48,7 +48,7 @@ def _pay(function: Callable, completion: str, expected: str) -> tuple[str, str]:
     except Exception as error:  # a student's own function may raise anything; the page says it
         return "error", f"{type(error).__name__}: {error}"
     if not isinstance(paid, list | tuple) or len(paid) != 1:
-        return "?", f"it must return a list with one number a completion; it returned {paid!r:.80}"
+        return "?", f"it must return a list with one number per completion; it returned {paid!r:.80}"
     if not is_number(paid[0]):
         return shorten(str(paid[0]), 80), "no usable reward: nothing right is learned from it"
     return f"{float(paid[0]):g}", ""

@@ -173,15 +173,15 @@ def plot_grpo_loop() -> Figure:
             axis.add_patch(box)
             axis.text(x, y, text, ha="center", va="center")
         _ring_arrow(axis, places[4], places[3], boxes[4], boxes[3], RED, -0.35)
-        axis.text(-1.72, -0.42, "μ times\na batch", ha="left", va="center", fontsize=9)
+        axis.text(-1.72, -0.42, "μ times\nper batch", ha="left", va="center", fontsize=9)
         kept = "$π_{old}$: the policy of step 1,\nkept for the ratio\n\n$π_{ref}$: the policy before RL,\nkept for the KL"
         axis.text(0.9, -0.15, kept, ha="center", va="center", fontsize=9)
         axis.set(xlim=(-4.3, 4.3), ylim=(-1.95, 2.3))
         axis.axis("off")
     figure.alt = (
         "A ring of 5 stations: 1 sample G responses to each prompt, 2 reward each, 3 compare within the group, 4 the loss "
-        "with ratio, clip and KL, 5 update the policy; then again from 1 with the new weights. Steps 4 and 5 run μ times a "
-        "batch. The sampling policy is kept for the ratio, the one before RL for the KL."
+        "with ratio, clip and KL, 5 update the policy; then again from 1 with the new weights. Steps 4 and 5 run μ times "
+        "per batch. The sampling policy is kept for the ratio, the one before RL for the KL."
     )
     return figure
 

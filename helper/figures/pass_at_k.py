@@ -33,7 +33,7 @@ def draw_curves(axis, table: pd.DataFrame) -> str:
         ends = part.iloc[[0, -1]]
         said.append(f"{model} {ends['mean'].iloc[0]:.0%} at k = {ends['k'].iloc[0]}, {ends['mean'].iloc[1]:.0%} at "
                     f"k = {ends['k'].iloc[1]}")  # fmt: skip
-    axis.set(xscale="log", xlabel="k, samples a problem", ylim=(-0.02, 1.04))
+    axis.set(xscale="log", xlabel="k, samples per problem", ylim=(-0.02, 1.04))
     axis.set_xticks(sorted(table["k"].unique()), [f"{k:g}" for k in sorted(table["k"].unique())])
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

@@ -12,7 +12,7 @@ MARKERS = ("o", "s", "D", "^")
 def plot_success_against_kl(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
     """Success against KL from the reference, a line a β along the learning rates, means of seeds; a panel a loss.
 
-    `runs`: columns loss, beta, learning_rate, name (a share) and kl_name (nats an answer); `panels`: loss -> title.
+    `runs`: columns loss, beta, learning_rate, name (a share) and kl_name (nats per answer); `panels`: loss -> title.
     """
     said = []
     with drawing():
@@ -29,7 +29,7 @@ def plot_success_against_kl(runs: pd.DataFrame, panels: dict[str, str]) -> Figur
                     f"{title}, β = {beta:g}: at most {means['name'][best]:.0%}, at learning rate {best:g} and "
                     f"{means['kl_name'][best]:.1f} nats"
                 )
-            axis.set(title=title, xlabel="KL from the reference (nats an answer)", xscale="log", ylim=(-0.04, 1.04))
+            axis.set(title=title, xlabel="KL from the reference (nats per answer)", xscale="log", ylim=(-0.04, 1.04))
             axis.set_xlim(0.7 * runs["kl_name"].min(), 1.4 * runs["kl_name"].max())
             axis.minorticks_off()
             axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

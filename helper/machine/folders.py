@@ -12,23 +12,28 @@ from pathlib import Path, PureWindowsPath
 
 from helper.machine.terminal import say
 
+SHIPPED = "shipped"  # in helper/, the data and models of an installed wheel (setup.py puts them there)
 UNFINISHED, ASIDE = "unfinished", "replaced"  # endings of a folder's name while it is written, and while it is exchanged
 
 
 def project_folder() -> Path:
-    """The repository's root: the folder that holds `helper/` and `data/`."""
-    return Path(__file__).resolve().parents[2]
+    """The folder that holds `data/`: the repository's root, or `helper/shipped` where helper is installed without it."""
+    package = Path(__file__).resolve().parents[1]
+    return package / SHIPPED if (package / SHIPPED).is_dir() else package.parent
 
 
 def output_folder(lesson: str = "") -> Path:
     """The folder for a lesson's results, made if need be: outputs/<lesson>, or under COURSE_OUTPUTS.
 
-    Raises ValueError for a name that leaves it ("../x", "/elsewhere").
+    outputs/ stands in the repository, or where you work when helper is installed without it. Raises ValueError for a name
+    that leaves it ("../x", "/elsewhere").
     """
     parts = PureWindowsPath(lesson)  # it takes both kinds of slash for one
     if parts.anchor or ".." in parts.parts:
         raise ValueError(f'"{lesson}" is no lesson\'s name: results stay in outputs/, under a name such as "02_sft".')
-    folder = Path(os.environ.get("COURSE_OUTPUTS") or project_folder() / "outputs") / lesson
+    project = project_folder()
+    place = Path.cwd() if project.name == SHIPPED else project
+    folder = Path(os.environ.get("COURSE_OUTPUTS") or place / "outputs") / lesson
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -54,7 +54,7 @@ PLANTED = {
     ],
     "check_choices": [
         ("Think again: d Hint: these facts", {"a": "DPO", "b": "SFT", "c": "RL", "d": "SFT", "e": "prompting"}),
-        ("Think again: a Hint: one wrong habit", {"a": "RL", "b": None, "c": None, "d": None, "e": None}),
+        ("Think again: a Hint: someone can compare", {"a": "RL", "b": None, "c": None, "d": None, "e": None}),
         ("none of prompting", {"a": "DPO", "b": "PPO", "c": "RL", "d": "retrieval", "e": "prompting"}),
         ("removed or added", {"a": "DPO", "b": "SFT"}),
     ],
