@@ -111,6 +111,26 @@ TABLES = {
         "grpo_rate":          (3e-4,              2e-5,                5e-6),
         "prompts_per_step":   (12,                6,                   2),
     },
+    "08_data": {
+        "dataset":            ("sprout-maths",    "sprout-sums",       "openai/gsm8k"),
+        "suites":             ({"word_problems": 250, "instructions": KEPT}, {"sums": 100, "everyday": 60},
+                               {"gsm8k": 250, "rewrites": None}),
+        "teacher":            ("sprout-grpo",     None,                "Qwen/Qwen2.5-1.5B-Instruct"),  # None: section 3's
+        "system":             (None,              None,                BOX),
+        "longest":            (72,                32,                  400),
+        "warm_up":            (0,                 20,                  0),  # steps of SFT on answers in a box
+        "warm_up_rate":       (0.0,               5e-5,                0.0),
+        "swept":              (80,                16,                  40),  # problems answered sixteen times each
+        "prompts":            (400,               96,                  400),  # problems to make rows from
+        "samples":            (4,                 4,                   4),  # answers to each of them
+        "temperature":        (1.2,               1.0,                 1.0),
+        "learning_rate":      (3e-4,              2e-5,                1e-5),
+        "steps":              (24,                6,                   48),
+        "batch":              (16,                8,                   4),
+        "on_policy":          (24,                8,                   8),  # student's answers a step
+        "flip_rate":          (2e-4,              2e-5,                5e-6),
+        "flip_steps":         (16,                4,                   16),
+    },
 }  # fmt: skip
 
 

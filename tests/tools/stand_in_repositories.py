@@ -82,6 +82,7 @@ MODELS = {
     "banghua/Qwen3-0.6B-SFT": QWEN3,
     "banghua/Qwen2.5-0.5B-DPO": QWEN2,
     "banghua/Qwen2.5-0.5B-GRPO": QWEN2,
+    "Qwen/Qwen2.5-1.5B-Instruct": QWEN2,
 }
 DATASETS = ("banghua/DL-SFT-Dataset", "banghua/DL-DPO-Dataset", "mrfakename/identity", "openai/gsm8k")
 SHAPES = {"narrow": (64, 128, 2), "wide": (256, 512, 2)}  # hidden size, width of the MLP, layers

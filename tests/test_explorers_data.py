@@ -1,0 +1,82 @@
+"""The explorers of lesson 08 are moved by their controls' values; what they show is computed here in another way."""
+
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+
+from factory.lessons import WIDGETS
+from helper.explorers.near_copies import explore_near_copies
+from helper.explorers.rejection import DRAWS, TARGETS, explore_rejection, kept_of
+
+HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(1)</script> $x$'
+STORY = "Ana has nine red apples and gives two of them to Tom"
+TEXTS = [STORY, STORY.replace("nine", "ten"), STORY, "How many cups are in the box of Leo", HOSTILE, "Short one"]
+PLANTED = [False, True, True, False, False, False]
+
+
+@pytest.fixture
+def explorers():
+    return {"rejection": explore_rejection(), "near": explore_near_copies(TEXTS, PLANTED)}
+
+
+def move(explorer, **values):
+    """Set controls as a hand would; what is shown then, in words."""
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    assert explorer.view.value == explorer.shown.html
+    return explorer.shown.words
+
+
+def test_every_explorer_has_a_static_page_and_named_controls(explorers):
+    for name, explorer in explorers.items():
+        bundle = explorer._repr_mimebundle_()
+        assert set(bundle) == {WIDGETS, "text/html", "text/plain"}, name
+        assert explorer.view.value in bundle["text/html"] and "Run the cell in JupyterLab" in bundle["text/html"]
+        assert all(control.description for control in explorer.controls.values()), name
+        (tag,) = re.findall(r"<img alt[^>]*>", bundle["text/html"])
+        assert unescape(re.search(r' alt="([^"]*)"', tag).group(1)) == bundle["text/plain"] == explorer.shown.words
+
+
+def test_every_control_changes_what_is_shown(explorers):
+    new = {"rejection": {"bound": 1.5, "target": "nearly fair"}, "near": {"threshold": 0.5, "words": 1}}
+    for name, changes in new.items():
+        assert set(changes) == set(explorers[name].controls)
+        for control, value in changes.items():
+            before = explorers[name].view.value
+            move(explorers[name], **{control: value})
+            assert explorers[name].view.value != before, (name, control)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_share_kept_is_one_over_m_and_a_small_m_is_wrong_for_ever(target, explorers):
+    p, explorer = np.array(TARGETS[target]), explorers["rejection"]
+    least = 6 * p.max()
+    for bound in (round(least, 1) + 0.1, 8.0):
+        words, counts = move(explorer, target=target, bound=bound), kept_of(p, np.full(6, 1 / 6), bound)
+        assert f"smallest M: {least:.2f}; kept of the draws: {counts.sum() / DRAWS:.1%}" in words
+        assert abs(counts.sum() / DRAWS - 1 / bound) < 0.02 and np.abs(counts / counts.sum() - p).max() < 0.04
+        assert "is it p?: yes" in words
+    cut = np.minimum(p, 1 / 6)  # M = 1: no bar above q
+    off = 0.5 * np.abs(cut / cut.sum() - p).sum()
+    assert f"is it p?: no: {off:.1%} of the probability" in move(explorer, bound=1.0)
+
+
+def test_what_the_threshold_drops(explorers):
+    said = move(explorers["near"], threshold=0.6)  # one changed word in eleven: 6 of 12 shingles are shared
+    assert "dropped: 1 of 6 rows; planted copies among them: 1 of 2; other rows lost: 0 of 4" in said
+    assert "dropped: 2 of 6 rows; planted copies among them: 2 of 2" in move(explorers["near"], threshold=0.5)
+    assert "just dropped" in explorers["near"].view.value and "just kept" in explorers["near"].view.value
+
+
+def test_texts_of_others_are_escaped():
+    explorer = explore_near_copies([HOSTILE, HOSTILE, "another row of words"], [False, True, False])
+    html = explorer.view.value
+    assert "<script>" not in html and "onerror=alert(1)>" not in unescape(re.sub(r"&lt;.*?&gt;", "", html))
+
+
+@pytest.mark.parametrize(("texts", "planted"), [(["one"], [True]), (["a", "b"], [True])])
+def test_lists_that_do_not_fit_are_an_error(texts, planted):
+    with pytest.raises(ValueError, match="one for each"):
+        explore_near_copies(texts, planted)
