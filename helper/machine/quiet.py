@@ -25,7 +25,7 @@ datasets.disable_progress_bars()
 datasets.logging.set_verbosity_error()
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-for name in ("trl", "accelerate", "peft", "httpx", "httpx2", "huggingface_hub"):
+for name in ("trl", "accelerate", "peft", "bitsandbytes", "httpx", "httpx2", "huggingface_hub"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
 for message in (
