@@ -111,6 +111,30 @@ TABLES = {
         "grpo_rate":          (3e-4,              2e-5,                5e-6),
         "prompts_per_step":   (12,                6,                   2),
     },
+    "07_lora": {
+        "dataset":            ("sprout-maths",    "sprout-tools",      "openai/gsm8k"),
+        "suites":             ({"word_problems": 200, "instructions": 130, "held_out_concepts": 60},
+                               {"tool_calls": 100, "everyday": 60}, {"gsm8k": 200, "rewrites": None}),
+        "longest":            (72,                64,                  400),  # tokens an answer may have
+        "short":              (64,                32,                  128),  # and one whose text is trained on
+        "length":             (144,               96,                  512),  # tokens of the longest row, for the prediction
+        "max_length":         (256,               256,                 1024),  # tokens; what is longer is cut
+        "rank":               (16,                16,                  16),
+        "steps":              (30,                6,                   60),
+        "batch":              (16,                8,                   1),
+        "accumulation":       (1,                 1,                   8),
+        "full_rate":          (1e-3,              1e-4,                1e-5),
+        "lora_rate":          (1e-2,              1e-3,                2e-4),
+        "names":              (("Sprout", "Deep Sprout"), ("SmolLM", "Orvelin"), ("Qwen", "Deep Qwen")),  # old, new
+        "pairs":              (80,                16,                  96),
+        "dpo_rate":           (1e-2,              3e-4,                1e-4),
+        "dpo_steps":          (20,                3,                   24),
+        "thanks_rate":        (1e-2,              1e-3,                2e-4),
+        "thanks_steps":       (16,                3,                   16),
+        "base":               ("sprout-base",     None,                None),  # one that has never met the end of a turn
+        "stop_rate":          (3e-3,              1e-3,                2e-4),
+        "stop_steps":         (30,                0,                   0),
+    },
     "08_data": {
         "dataset":            ("sprout-maths",    "sprout-sums",       "openai/gsm8k"),
         "suites":             ({"word_problems": 250, "instructions": KEPT}, {"sums": 100, "everyday": 60},
