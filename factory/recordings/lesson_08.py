@@ -49,9 +49,10 @@ from factory.recordings.expert_iteration import record_expert_iteration
 from factory.recordings.filtered_rows import record_filters
 from factory.recordings.online_pairs import record_dpo_online
 
-RECORDINGS: dict = {}
-LONG = {  # recorded by name only; no file is whole yet
+RECORDINGS: dict = {
     "expert_iteration": (record_expert_iteration, "08_expert_iteration.json"),
+}
+LONG = {  # recorded by name only; no file is whole yet
     "distillation": (record_distillation, "08_distillation.json"),
     "dpo_online": (record_dpo_online, "08_dpo_online.json"),
     "filters": (record_filters, "08_filters.json"),
