@@ -39,7 +39,7 @@ MEMORY_MISTAKES = {
     "bits": "The frozen weights are counted in bits. Eight bits make a byte.",
     "always 32": "You took 4 bytes for every frozen weight; it has `bits` bits, 8 of which make a byte.",
     "frozen too": "The frozen weights get 16 bytes, too. They have no gradient and no averages: that is the saving.",
-    "no value": "12 bytes per trained number: its value, its gradient and Adam's *two* averages are four numbers of 4 bytes.",
+    "no value": "12 bytes per trained number: value, gradient and Adam's *two* averages are four numbers of 4 bytes.",
     "no averages": "8 bytes per trained number: Adam's two averages are missing, 4 bytes each.",
     "value only": "4 bytes per trained number is its value alone. It has a gradient, and two averages of Adam's.",
     "in bits": "The trained numbers are in float32 whatever the frozen weights are in: 16 bytes for each.",
