@@ -21,7 +21,7 @@ from factory.pages.markdown import markdown_html
 from factory.pages.safe import Styles, safe_markdown, safe_output
 from factory.pages.site import build_site
 from factory.pages.slides import write_slides
-from factory.pages.student import REAL_MODEL, build_student
+from factory.pages.student import OF_FACTORY, build_student
 
 JS = "document.title='RAN'"
 FAR = "https://example.org/x"
@@ -312,7 +312,7 @@ def test_what_git_ignores_without_git(course):
 
 def test_students_get_nothing_from_outside(course):
     put_lesson(course, new_markdown_cell("# T"))
-    for name in ("Makefile", "requirements.txt", "pyproject.toml", *REAL_MODEL):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", *(f"factory/{name}" for name in OF_FACTORY)):
         (course / name).parent.mkdir(exist_ok=True)
         (course / name).write_text("x = 1\n")
     (course / "data").mkdir()
