@@ -9,7 +9,9 @@ They are found in `factory/recordings/lesson_*.py`; each writes its file in `dat
 stopped recording keeps what it has.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001
+
+from helper.machine import quiet  # noqa: F401  (first: it keeps what the libraries say at import out of the output)
 
 import argparse
 import importlib
