@@ -50,6 +50,7 @@ FAMILIES = {  # what loading by name has to end in; `chat` and `prompt` as the f
 FAMILY_OF = {
     "Qwen/Qwen3-0.6B-Base": "Qwen3",
     "Qwen/Qwen2.5-0.5B-Instruct": "Qwen2.5",
+    "Qwen/Qwen2.5-1.5B-Instruct": "Qwen2.5",
     "HuggingFaceTB/SmolLM2-135M": "SmolLM2 base",
     "HuggingFaceTB/SmolLM2-135M-Instruct": "SmolLM2 instruct",
     "banghua/Qwen3-0.6B-SFT": "Qwen3",

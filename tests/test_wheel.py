@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from factory import ROOT
 
-pytest.importorskip("setuptools")
+# Found, not imported: setuptools replaces distutils in the process that imports it, and warns.
+pytestmark = pytest.mark.skipif(find_spec("setuptools") is None, reason="setuptools is missing")
 SOURCES = ("helper", "data", "pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE")
 PROGRAM = """
 from helper import load_course_dataset, load_suite
