@@ -312,7 +312,14 @@ def test_what_git_ignores_without_git(course):
 
 def test_students_get_nothing_from_outside(course):
     put_lesson(course, new_markdown_cell("# T"))
-    for name in ("Makefile", "requirements.txt", "pyproject.toml", "setup.py", *(f"factory/{name}" for name in OF_FACTORY)):
+    for name in (
+        "Makefile",
+        "requirements.txt",
+        "setup.py",
+        "pyproject.toml",
+        "README.zh-CN.md",
+        *(f"factory/{name}" for name in OF_FACTORY),
+    ):
         (course / name).parent.mkdir(exist_ok=True)
         (course / name).write_text("x = 1\n")
     (course / "data").mkdir()
