@@ -81,13 +81,13 @@ def course(tmp_path, monkeypatch):
 
 def test_links_lead_to_every_lesson_and_go_again(course):
     before = {name: (course / name).read_text("utf-8") for name in READMES}
-    assert badges.main(["--repository", "someone/a.course_1", "--branch", "work/next"]) == 0
+    assert badges.main(["--repository", "someone/a.course_1", "--branch", "topic/next"]) == 0
     for name in READMES:
         text = (course / name).read_text("utf-8")
         for path in find_lessons():
-            address = f"https://colab.research.google.com/github/someone/a.course_1/blob/work/next/notebooks/{path.name}"
+            address = f"https://colab.research.google.com/github/someone/a.course_1/blob/topic/next/notebooks/{path.name}"
             assert text.count(f"[{path.stem[:2]}]({address})") == 1
-        assert "https://mybinder.org/v2/gh/someone/a.course_1/work%2Fnext?urlpath=lab/tree/notebooks" in text
+        assert "https://mybinder.org/v2/gh/someone/a.course_1/topic%2Fnext?urlpath=lab/tree/notebooks" in text
         assert "(https://codespaces.new/someone/a.course_1)" in text
     assert badges.main(["--none"]) == 0
     assert before == {name: (course / name).read_text("utf-8") for name in READMES}

@@ -5,6 +5,7 @@ from html import unescape
 
 import numpy as np
 import pytest
+from test_explorers_rl import move
 
 from factory.lessons import WIDGETS
 from helper.explorers.near_copies import explore_near_copies
@@ -19,14 +20,6 @@ PLANTED = [False, True, True, False, False, False]
 @pytest.fixture
 def explorers():
     return {"rejection": explore_rejection(), "near": explore_near_copies(TEXTS, PLANTED)}
-
-
-def move(explorer, **values):
-    """Set controls as a hand would; what is shown then, in words."""
-    for name, value in values.items():
-        explorer.controls[name].value = value
-    assert explorer.view.value == explorer.shown.html
-    return explorer.shown.words
 
 
 def test_every_explorer_has_a_static_page_and_named_controls(explorers):
