@@ -64,6 +64,8 @@ def arms() -> list[tuple[str, int, str]]:
 def passes(batch: Batch, chosen: torch.Tensor) -> Iterator[tuple[torch.Tensor, Batch]]:
     """The chosen answers, `PASS` of about one length at a time, without columns that are padding to all of them."""
     width = batch.ids.shape[1] - batch.length
+    if not len(chosen):
+        return  # an update in which no group has spread
     for few in chosen[batch.attention_mask[chosen].sum(1).argsort()].split(PASS):
         part = batch.rows(few)
         start = int(part.attention_mask.any(0).int().argmax()) // 8 * 8
