@@ -28,7 +28,7 @@ from helper import evaluate, extract_boxed, load_model_and_tokenizer, load_suite
 from helper.algorithms import grpo_loss, train_grpo
 from helper.algorithms.batches import sample_batch
 from helper.machine.device import bf16_is_fast
-from helper.recorded import as_digits
+from helper.recorded import as_digits, load_recorded
 from helper.rewards import boxed_format_reward, reward_func
 
 MODELS = ROOT / "runs" / "record" / "reach"
@@ -165,9 +165,17 @@ def record_distance(seeds: list[int], path: Path) -> None:
 
 
 def record_controls(seeds: list[int], path: Path) -> None:
-    """Rewards that know nothing of the answer, or pay for wrong ones, beside the right reward; half of the steps."""
+    """Rewards that know nothing of the answer, or pay for wrong ones, beside the right reward; half of the steps.
+
+    The right reward's runs are those of `04_distance.json` where it has them.
+    """
     record = begun("controls", seeds, path, SUITES[:1])
+    beside = path.with_name("04_distance.json")
+    there = load_recorded(beside)["runs"] if beside.is_file() else []
+    keys = (SUITES[0], "boxed", "words")
+    lesson = {run["seed"]: run for run in there if (run["arm"], run["steps"]) == ("lesson", HALF)}
     for seed in seeds:
         for arm in ("lesson", *CONTROLS):
             about = {"arm": arm, "seed": seed, "steps": HALF}
-            once(record, path, "runs", about, partial(run, arm, seed, HALF, SUITES[:1]))
+            known = {key: lesson[seed][key] for key in keys} if arm == "lesson" and seed in lesson else None
+            once(record, path, "runs", about, partial(dict, known) if known else partial(run, arm, seed, HALF, SUITES[:1]))
