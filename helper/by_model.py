@@ -108,8 +108,6 @@ TABLES = {
         "value_rate":         (1e-3,              1e-4,                1e-5),
         "responses_per_step": (48,                24,                  8),
         "minibatch":          (16,                8,                   4),
-        "grpo_rate":          (3e-4,              2e-5,                5e-6),
-        "prompts_per_step":   (12,                6,                   2),
     },
     "07_lora": {
         "dataset":            ("sprout-maths",    "sprout-tools",      "openai/gsm8k"),
