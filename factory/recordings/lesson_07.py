@@ -240,7 +240,4 @@ def record_lora(seeds: list[int], path: Path) -> None:
                 once(record, path, "runs", about, partial(one_run, *about.values()))
 
 
-RECORDINGS: dict = {}
-LONG = {  # recorded by name only; the file is not whole yet
-    "lora": (record_lora, "07_lora.json"),
-}
+RECORDINGS = {"lora": (record_lora, "07_lora.json")}
