@@ -135,10 +135,11 @@ def record_arms(
     beside the settings, made once.
     """
     head = {
-        "command": command(name, seeds), "seeds": seeds, "settings": settings,
+        "settings": settings,
         "arms": {arm: rates if isinstance(rates, str) else list(rates) for arm, rates in arms.items()},
-    }  # fmt: skip
+    }
     record = resumed(path, head)
+    record |= {"command": command(name, seeds), "seeds": seeds}
     record["threads"] = torch.get_num_threads()
     for key, make in {"before": lambda: judge(start()[0], {}), **more}.items():
         record[key] = record.get(key) or make()
