@@ -13,8 +13,8 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
+from helper.algorithms.batches import prompt_ids
 from helper.algorithms.train_preferences import answer_logps, encoded
-from helper.generation import plain_forward
 from helper.intervals import wilson_interval
 
 Judge = Callable[[list[list[dict]], list[str], list[str]], list[float]]
@@ -37,11 +37,21 @@ def answer_scores(
 
 
 def likelihood_judge(model, tokenizer, per_token: bool = True) -> Judge:
-    """Prefers the answer that `model` finds likelier, as a whole or by the mean of its tokens."""
+    """Prefers the answer that `model` finds likelier, as a whole or by the mean of its tokens.
+
+    An answer is scored once and remembered: make the judge anew after training the model.
+    """
+    known: dict[tuple[str, str], float] = {}
+
+    def scores(prompts, answers) -> list[float]:
+        asked = {(repr(prompt), answer): (prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)}
+        new = {key: both for key, both in asked.items() if key not in known}
+        if new:
+            known.update(zip(new, answer_scores(model, tokenizer, *zip(*new.values()), per_token)))
+        return [known[repr(prompt), answer] for prompt, answer in zip(prompts, answers)]
 
     def judge(prompts, first, second) -> list[float]:
-        scores = [answer_scores(model, tokenizer, prompts, answers, per_token) for answers in (first, second)]
-        return [one - two for one, two in zip(*scores, strict=True)]
+        return [one - two for one, two in zip(scores(prompts, first), scores(prompts, second), strict=True)]
 
     return judge
 
@@ -52,14 +62,14 @@ def asking_judge(model, tokenizer, wording: str = QUESTION) -> Judge:
 
     @torch.inference_mode()
     def judge(prompts, first, second) -> list[float]:
-        sure = []
+        texts, sure = [], []
         for prompt, a, b in zip(prompts, first, second, strict=True):
             asked = wording.format(question=prompt[-1]["content"], first=a, second=b)
-            messages = [*prompt[:-1], {"role": "user", "content": asked}]
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids.to(model.device)
-            logits = plain_forward(model)(input_ids=ids, logits_to_keep=1).logits[0, -1].float()
-            sure.append((logits[one] - logits[two]).item())
+            row = {"prompt": [*prompt[:-1], {"role": "user", "content": asked}]}
+            texts.append([prompt_ids(tokenizer, row), [one], [two]])
+        for start in range(0, len(texts), 16):
+            says_one, says_two = answer_logps(model, tokenizer, texts[start : start + 16])
+            sure += (says_one - says_two).tolist()
         return sure
 
     return judge
