@@ -1,4 +1,5 @@
 # make lab      open the lessons in JupyterLab
+# make capstone  your own rows, to a chat: the notebook in capstone/
 # make test     the tests, then every notebook from top to bottom
 # make check    style and form, in seconds
 # make lessons  run all notebooks and keep their outputs in them
@@ -19,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # In a container one is often root, and JupyterLab then wants to be told so; it stays on localhost, behind its token.
 AS_ROOT := $(shell test "`id -u`" != 0 || echo --allow-root)
 
-.PHONY: lab test check lessons data data-quick real-model record record-real render slides student submission grade clean install
+.PHONY: lab capstone test check lessons data data-quick real-model record record-real render slides student submission grade clean install
 
 install: .venv/installed
 
@@ -34,6 +35,9 @@ install: .venv/installed
 lab: install
 	$(BIN)/jupyter lab notebooks $(AS_ROOT)
 
+capstone: install
+	$(BIN)/jupyter lab capstone $(AS_ROOT)
+
 test: install
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=3600 -p no:cacheprovider notebooks/
@@ -46,6 +50,7 @@ check: install
 
 lessons: install
 	$(BIN)/python -m factory.run_lessons
+	$(BIN)/python -m factory.capstone
 
 data: install
 	$(BIN)/python -m factory.build

@@ -36,7 +36,8 @@ def clean(notebook):
         for key in ("execution", "collapsed", "scrolled", "trusted"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
-            cell.outputs = [_clean_output(output) for output in merged(cell.outputs) if not is_widget(output)]
+            kept = [output for output in cell.outputs if not is_widget(output)]
+            cell.outputs = [_clean_output(output) for output in merged(kept)]
     notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
     return notebook
 

@@ -53,11 +53,11 @@ class LessonFailed(Exception):
     """A lesson did not run to its end: in which cell, why, and what to do."""
 
 
-def run(path: Path, settings: dict | None = None, to: Path | None = None) -> float:
+def run(path: Path, settings: dict | None = None, to: Path | None = None, folder: Path | None = None) -> float:
     """Execute one notebook and write it back, cleaned; the seconds it took. Raises LessonFailed.
 
     `settings`: values for names of the settings cell; `to`: the file for the executed notebook, `path` then stays as it
-    is, and a lesson that fails is written too, up to where it came.
+    is, and a lesson that fails is written too, up to where it came; `folder`: where it runs (None: where the lessons are).
     """
     notebook = nbformat.read(path, as_version=4)
     if settings:
@@ -73,7 +73,7 @@ def run(path: Path, settings: dict | None = None, to: Path | None = None) -> flo
 
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", on_cell_start=progress, record_timing=False,
-        resources={"metadata": {"path": str(NOTEBOOKS)}}, store_widget_state=False,
+        resources={"metadata": {"path": str(folder or NOTEBOOKS)}}, store_widget_state=False,
     )  # fmt: skip
     start = time.perf_counter()
     try:

@@ -460,8 +460,27 @@ def test_students_get_no_solutions_and_no_outputs(student):
         assert not any(cell.source in text for cell in solved)
 
 
+def test_students_get_the_capstone_not_executed_with_its_rows(student):
+    notebook = nbformat.read(student / "capstone" / "capstone.ipynb", as_version=4)
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in notebook.cells)
+    assert {path.name for path in (student / "capstone" / "rows").iterdir()} == {"answers.csv", "pairs.csv", "checkable.csv"}
+    text = (student / "capstone" / "README.md").read_text("utf-8") + "".join(cell.source for cell in notebook.cells)
+    assert not MISSING_THERE.search(text)
+
+
 def test_students_get_what_the_lessons_need_and_nothing_else(student):
-    top = {"LICENSE", "Makefile", *READMES, "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
+    top = {
+        "LICENSE",
+        "Makefile",
+        *READMES,
+        "capstone",
+        "data",
+        "docs",
+        "helper",
+        "notebooks",
+        "pyproject.toml",
+        "requirements.txt",
+    }
     assert {path.name for path in student.iterdir()} == top | {"factory", "setup.py", ".gitignore"}
     assert {path.name for path in (student / "factory").iterdir()} == {
         "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt", "submission.py",
@@ -487,10 +506,10 @@ def test_the_students_documents_speak_of_what_is_there(student):
         assert text.count("```") % 2 == 0 and not re.search("Colab|Codespaces:|factory.badges", text)
         assert "make submission" in text
     assert "## The lessons" in readme and "## 课程" in chinese and differences(readme, chinese) == []
-    targets = {".PHONY", "install", ".venv/installed", "lab", "real-model", "submission"}
+    targets = {".PHONY", "install", ".venv/installed", "lab", "capstone", "real-model", "submission"}
     assert set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE)) == targets
     assert re.findall(r"factory\S*", makefile) == ["factory.cpu_torch", "factory.real_model", "factory/submission.py"]
-    assert ".PHONY: lab real-model submission install" in makefile and "# make submission NAME=" in makefile
+    assert ".PHONY: lab capstone real-model submission install" in makefile and "# make submission NAME=" in makefile
     assert "grade" not in makefile
     assert "`make real-model`" in readme and "# make real-model" in makefile and "`MODEL_NAME` works without a GPU" in readme
     tree = readme.split("## What is inside")[1].split("```")[1]

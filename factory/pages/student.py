@@ -24,7 +24,7 @@ STUDENT_FILES = (
     "LICENSE", ".gitignore",
 )  # fmt: skip
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
-STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "real-model", "submission")
+STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "capstone", "real-model", "submission")
 MISSING_THERE = re.compile(
     r"make (test|check|lessons|data|record|render|student|slides|grade)|pytest|tests/|CONTRIBUTING|instructors"
     r"|factory(?![./](?:real_model|cpu_torch|submission)\b)|教师指南|devcontainer|[Bb]inder\b"
@@ -37,21 +37,22 @@ def build_student(folder: Path) -> int:
 
     So it does for a tag that is not known: its cell may be a solution.
     """
-    lessons = {source: read_notebook(source) for source in lesson_sources()}
+    capstone = [path.relative_to(places.ROOT).as_posix() for path in sorted(places.ROOT.glob("capstone/*.ipynb"))]
+    notebooks = {source: read_notebook(source) for source in lesson_sources() + list(filter(places.ours, capstone))}
     with replaced(folder) as new:
-        for name in STUDENT_FILES:
+        for name in (*STUDENT_FILES, *(["capstone"] if capstone else [])):
             if (places.ROOT / name).is_dir():
                 shutil.copytree(places.ROOT / name, new / name, ignore=_left_out)
             else:
                 (new / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(places.ROOT / name, new / name)
         (new / "notebooks").mkdir()
-        for source, notebook in lessons.items():
+        for source, notebook in notebooks.items():
             text = nbformat.writes(without_answers(notebook)).rstrip("\n")
             (new / source).write_text(f"{text}\n", encoding="utf-8")
         for name, shortened in {"Makefile": student_makefile, **dict.fromkeys(READMES, student_readme)}.items():
             (new / name).write_text(shortened((places.ROOT / name).read_text("utf-8")), encoding="utf-8")
-    return len(lessons)
+    return len(lesson_sources())
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
@@ -75,9 +76,11 @@ def student_makefile(text: str) -> str:
     blocks = re.split(r"\n{2,}", text.strip())
     targets = [re.match(r"([\w./-]+):(?!=)", block) for block in blocks]
     kept = [block for block, target in zip(blocks, targets) if not target or target[1] in STUDENT_TARGETS]
-    absent = re.compile(r"# *make (?!lab|real-model|submission)|#   ")
+    absent = re.compile(r"# *make (?!lab|capstone|real-model|submission)|#   ")
     lines = [line for line in "\n\n".join(kept).splitlines() if not absent.match(line)]
-    phony = re.sub(r"^\.PHONY:.*", ".PHONY: lab real-model submission install", "\n".join(lines), flags=re.MULTILINE)
+    phony = re.sub(
+        r"^\.PHONY:.*", ".PHONY: lab capstone real-model submission install", "\n".join(lines), flags=re.MULTILINE
+    )
     return phony.strip() + "\n"
 
 
