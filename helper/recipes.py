@@ -27,6 +27,7 @@ from accelerate.commands.launch import launch_command_parser
 from trl.scripts.utils import DatasetConfig
 
 from helper.machine.folders import project_folder
+from helper.machine.threads import all_threads
 
 METHODS = ("sft", "dpo", "grpo", "kto", "rloo", "reward", "distillation")
 SECTIONS = ("fsdp_config", "deepspeed_config")  # of an accelerate file, with keys of their own
@@ -169,20 +170,20 @@ def run_recipe(path: str | Path, processes: int = 1, program: str | Path = "", *
     """Run a trainer's recipe with the library's program, and read the trainer's own log.
 
     `program`: another script that takes the same arguments. `settings`: over those of the file. Results go into a
-    temporary folder. Without a network; two processes talk over the loopback with gloo. Raises RecipeError for a wrong
-    recipe, RuntimeError, with the last lines, when the program fails.
+    temporary folder, unless `output_dir` names another. Without a network; two processes talk over the loopback with
+    gloo. Raises RecipeError for a wrong recipe, RuntimeError, with the last lines, when the program fails.
     """
     recipe, method = check_recipe(path), _method(Path(path))
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"save_strategy": "steps", "save_steps": recipe["max_steps"], **settings, "output_dir": folder}
+        settings = {"save_strategy": "steps", "save_steps": recipe["max_steps"], "output_dir": folder, **settings}
         words = [str(program)] if program else ["-m", f"trl.scripts.{method}"]
         words += ["--config", str(path), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
         output = launch(words, processes, {"HF_HOME": folder, "HF_DATASETS_CACHE": f"{folder}/data"})
-        states = sorted(Path(folder).glob("checkpoint-*/trainer_state.json"))
+        states = sorted(Path(settings["output_dir"]).glob("checkpoint-*/trainer_state.json"))
         if not states:
             raise RuntimeError(f"{path}: the run left no log:\n{output[-2000:]}")
         log = json.loads(states[-1].read_text("utf-8"))["log_history"]
-    shown = " ".join(words).replace(folder, "FOLDER").replace(f"{project_folder()}{os.sep}", "")
+    shown = " ".join(words).replace(str(settings["output_dir"]), "FOLDER").replace(f"{project_folder()}{os.sep}", "")
     return Run(log, f"{'torchrun --nproc-per-node ' + str(processes) if processes > 1 else 'python'} {shown}", output)
 
 
@@ -194,7 +195,7 @@ def launch(words: list[str], processes: int = 1, environment: dict[str, str] | N
     """
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     command = [sys.executable, *several, *words]
-    more = {"OMP_NUM_THREADS": str(max(1, _cores() // processes)), **_loopback(), **(environment or {})}
+    more = {"OMP_NUM_THREADS": str(max(1, all_threads() // processes)), **_loopback(), **(environment or {})}
     path = os.pathsep.join([str(project_folder()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     given = {**os.environ, **QUIET, **more, "PYTHONPATH": path}
     try:
@@ -204,11 +205,6 @@ def launch(words: list[str], processes: int = 1, environment: dict[str, str] | N
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
     return done.stdout
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _loopback() -> dict[str, str]:

@@ -33,7 +33,7 @@ WRONG = {
     "one that is gone": ("sft.yaml", "max_length:", "max_seq_length:", "no key `max_seq_length`; did you mean `max_length`"),
     "below a list": ("sft.yaml", "    split:", "    splitt:", "`datasets` has no key `splitt`; did you mean `split`"),
     "one twice": ("sft.yaml", "seed: 0", "seed: 0\nseed: 1", "line 19: `seed` stands in line 18 too"),
-    "no number": ("sft.yaml", "max_steps: 8", "max_steps: many", "max_steps: invalid int value: 'many'"),
+    "no number": ("sft.yaml", "max_steps: 8", "max_steps: many", "max_steps.*: invalid int value: 'many'"),
     "of another method": ("sft.yaml", "seed: 0", "seed: 0\nnum_generations: 4", "no key `num_generations`"),
     "no YAML": ("sft.yaml", "seed: 0", "seed: [0", "this is no YAML"),
     "a sharding key": (

@@ -462,7 +462,7 @@ def test_students_get_no_solutions_and_no_outputs(student):
 
 def test_students_get_what_the_lessons_need_and_nothing_else(student):
     top = {"LICENSE", "Makefile", *READMES, "data", "docs", "helper", "notebooks", "pyproject.toml", "requirements.txt"}
-    assert {path.name for path in student.iterdir()} == top | {"factory", "setup.py", ".gitignore"}
+    assert {path.name for path in student.iterdir()} == top | {"factory", "recipes", "setup.py", ".gitignore"}
     assert {path.name for path in (student / "factory").iterdir()} == {
         "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt", "submission.py",
     }  # fmt: skip
