@@ -1,6 +1,6 @@
 """Recipes of `recipes/`: a YAML file checked before a run, and run by the library's own program on one or more processes.
 
-A recipe of a trainer is named after its method (sft.yaml, grpo_server.yaml); files in a folder `accelerate` are for
+A recipe of a trainer is named after its method (sft.yaml, grpo_vllm_server.yaml); files in a folder `accelerate` are for
 `accelerate launch`. The libraries' programs pass over a key that they do not know; `check_recipe` does not.
 Left out on purpose: several machines, and DeepSpeed's own file (its keys within an accelerate file are checked).
 """

@@ -24,8 +24,14 @@ def test_each_recipe_is_read_by_its_own_parser(path):
 
 def test_all_of_them_are_found():
     names = {path.relative_to(RECIPES).as_posix() for path in CHECKED}
-    trained = {f"{method}.yaml" for method in ("sft", "dpo", "grpo")} | {"vllm/grpo_colocate.yaml", "vllm/grpo_server.yaml"}
+    trained = {f"{method}.yaml" for method in ("sft", "dpo", "grpo")} | {"grpo_vllm_colocate.yaml", "grpo_vllm_server.yaml"}
     assert names == trained | {f"accelerate/{name}.yaml" for name in ("ddp", "fsdp2", "zero2", "zero3")}
+
+
+def test_no_folder_beside_the_scripts_is_taken_for_a_package():
+    """A script's own folder comes first on Python's path: a folder `vllm` there would look like the package."""
+    folders = [path.name for path in RECIPES.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert folders == ["accelerate"]  # installed, and a package with an __init__.py goes before a plain folder
 
 
 WRONG = {
@@ -88,7 +94,7 @@ def test_the_recipe_for_verl_is_that_for_vllm():
     given = dict(
         word.split("=", 1) for word in as_overrides(yaml.safe_load((RECIPES / "verl_grpo.yaml").read_text("utf-8")))
     )
-    ours = check_recipe(RECIPES / "vllm" / "grpo_colocate.yaml")
+    ours = check_recipe(RECIPES / "grpo_vllm_colocate.yaml")
     rollout = "actor_rollout_ref.rollout."
     assert given["algorithm.adv_estimator"] == "grpo" and given[f"{rollout}name"] == "vllm"
     assert int(given[f"{rollout}n"]) == ours["num_generations"]
