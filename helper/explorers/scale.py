@@ -72,7 +72,7 @@ def scale_view(
         raise ValueError("Type the price of a GPU hour as a number from 0 on.")
     device, config = GPUS[gpu], shapes()[model]
     plan = plan_run(config, method, trained, gpus, sharding, gpu=device, tokens=tokens, checkpointing=checkpointing)
-    figure, (axis,) = make_panels(1, 7.5, 2.6)
+    figure, (axis,) = make_panels(1, 7.5, 2.9)
     left = 0.0
     for number, (name, size) in enumerate(sorted(plan.parts.items(), key=lambda part: -part[1])):
         colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
@@ -82,7 +82,7 @@ def scale_view(
         left += size / 1e9
     axis.axvline(device.memory / 1e9, color=INK, linestyle="--", label=f"the GPU has {gigabytes(device.memory)}")
     axis.set(title="memory of each GPU", xlabel="GB", yticks=[], ylim=(-0.6, 0.6))
-    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=3)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     facts = scale_facts(plan, device.memory, gpus, price)
     words = "; ".join(f"{name}: {text}" for name, text in facts.items())
     words = f"{method.upper()} of {model}, {trained}, on {gpus} × {gpu}, sharding {sharding}. {words}."
