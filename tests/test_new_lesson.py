@@ -20,9 +20,9 @@ from factory import READMES, ROOT
 from factory.lessons import find_lessons
 
 COPIED = (
-    "helper", "factory", "docs", "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml",
-    "setup.py", "requirements.txt", ".gitignore", "tests/conftest.py", "tests/tools", "tests/test_notebooks.py",
-    "tests/exercises", "notebooks/conftest.py",
+    "helper", "factory", "docs", "recipes", "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
+    "pyproject.toml", "setup.py", "requirements.txt", ".gitignore", "tests/conftest.py", "tests/tools",
+    "tests/test_notebooks.py", "tests/exercises", "notebooks/conftest.py",
     "data/recorded/real_sizes.json", "data/recorded/reference_speed.json",
     "data/models/sprout-base/README.md",
 )  # fmt: skip

@@ -481,7 +481,7 @@ def test_students_get_what_the_lessons_need_and_nothing_else(student):
         "pyproject.toml",
         "requirements.txt",
     }
-    assert {path.name for path in student.iterdir()} == top | {"factory", "setup.py", ".gitignore"}
+    assert {path.name for path in student.iterdir()} == top | {"factory", "recipes", "setup.py", ".gitignore"}
     assert {path.name for path in (student / "factory").iterdir()} == {
         "__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt", "submission.py",
     }  # fmt: skip

@@ -20,8 +20,8 @@ from factory.pages.places import lesson_sources
 
 OF_FACTORY = ("__init__.py", "cpu_torch.py", "real_model.py", "real_model_requirements.txt", "submission.py")
 STUDENT_FILES = (
-    "helper", "data", "docs", *(f"factory/{name}" for name in OF_FACTORY), "requirements.txt", "pyproject.toml", "setup.py",
-    "LICENSE", ".gitignore",
+    "helper", "data", "docs", "recipes", *(f"factory/{name}" for name in OF_FACTORY), "requirements.txt", "pyproject.toml",
+    "setup.py", "LICENSE", ".gitignore",
 )  # fmt: skip
 NOT_FOR_STUDENTS = ("build", "__pycache__", ".ipynb_checkpoints", "*.egg-info", "*.unfinished", "instructors.md")
 STUDENT_TARGETS = (".PHONY", "install", ".venv/installed", "lab", "capstone", "real-model", "submission")

@@ -1,0 +1,139 @@
+"""The recipes: each read by its library's own parser, wrong keys named, one process and two with the same losses.
+
+Left out on purpose: DeepSpeed and vLLM, which are not installed. Their recipes' keys are checked against accelerate's and
+TRL's own names; nothing of them is run.
+"""
+
+import json
+
+import pytest
+import yaml
+
+from factory import recipe_rows
+from helper.machine.folders import project_folder
+from helper.recipes import RecipeError, as_overrides, check_recipe, launch, run_recipe
+
+RECIPES = project_folder() / "recipes"
+CHECKED = sorted(path for path in RECIPES.rglob("*.yaml") if not path.stem.startswith("verl"))
+
+
+@pytest.mark.parametrize("path", CHECKED, ids=lambda path: path.relative_to(RECIPES).as_posix())
+def test_each_recipe_is_read_by_its_own_parser(path):
+    assert check_recipe(path) == yaml.safe_load(path.read_text("utf-8"))
+
+
+def test_all_of_them_are_found():
+    names = {path.relative_to(RECIPES).as_posix() for path in CHECKED}
+    trained = {f"{method}.yaml" for method in ("sft", "dpo", "grpo")} | {"grpo_vllm_colocate.yaml", "grpo_vllm_server.yaml"}
+    assert names == trained | {f"accelerate/{name}.yaml" for name in ("ddp", "fsdp2", "zero2", "zero3")}
+
+
+def test_no_folder_beside_the_scripts_is_taken_for_a_package():
+    """A script's own folder comes first on Python's path: a folder `vllm` there would look like the package."""
+    folders = [path.name for path in RECIPES.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert folders == ["accelerate"]  # installed, and a package with an __init__.py goes before a plain folder
+
+
+WRONG = {
+    "a misspelt key": ("sft.yaml", "learning_rate:", "lerning_rate:", "line 17: there is no key `lerning_rate`; did you"),
+    "one that is gone": ("sft.yaml", "max_length:", "max_seq_length:", "no key `max_seq_length`; did you mean `max_length`"),
+    "below a list": ("sft.yaml", "    split:", "    splitt:", "`datasets` has no key `splitt`; did you mean `split`"),
+    "one twice": ("sft.yaml", "seed: 0", "seed: 0\nseed: 1", "line 19: `seed` stands in line 18 too"),
+    "no number": ("sft.yaml", "max_steps: 8", "max_steps: many", "max_steps.*: invalid int value: 'many'"),
+    "of another method": ("sft.yaml", "seed: 0", "seed: 0\nnum_generations: 4", "no key `num_generations`"),
+    "no YAML": ("sft.yaml", "seed: 0", "seed: [0", "this is no YAML"),
+    "a sharding key": (
+        "accelerate/fsdp2.yaml", "reshard_after_forward", "reshard_after_foward",
+        "`fsdp_config` has no key `fsdp_reshard_after_foward`; did you mean `fsdp_reshard_after_forward`",
+    ),
+    "a stage": ("accelerate/zero3.yaml", "zero_stage", "zero_stag", "`deepspeed_config` has no key `zero_stag`; did you"),
+    "a kind": ("accelerate/ddp.yaml", "MULTI_GPU", "MANY_GPU", "MANY_GPU"),
+    "at the top": ("accelerate/ddp.yaml", "num_processes", "num_proceses", "`num_proceses`; did you mean `num_processes`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_gets_one_clear_error(case, tmp_path):
+    name, old, new, words = WRONG[case]
+    copy = tmp_path / name
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text((RECIPES / name).read_text("utf-8").replace(old, new, 1), "utf-8")
+    with pytest.raises(RecipeError, match=words) as raised:
+        check_recipe(copy)
+    assert str(copy) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_file_without_a_method_or_keys_is_refused(tmp_path):
+    for name, text, words in (("mine.yaml", "a: 1", "after its method"), ("sft.yaml", "- a", "`key: value`")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(RecipeError, match=words):
+            check_recipe(tmp_path / name)
+
+
+def test_the_libraries_pass_over_what_we_name(tmp_path):
+    """Why the check is there: when this fails, a library has begun to check by itself."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from trl.scripts import sft
+
+    wrong = tmp_path / "sft.yaml"
+    wrong.write_text((RECIPES / "sft.yaml").read_text("utf-8").replace("learning_rate:", "lerning_rate:"))
+    _, args, *_ = sft.make_parser().parse_args_and_config(["--config", str(wrong)], fail_with_unknown_args=False)
+    assert args.learning_rate != 1e-3
+    sharded = tmp_path / "fsdp2.yaml"
+    sharded.write_text((RECIPES / "accelerate" / "fsdp2.yaml").read_text("utf-8").replace("after_forward", "after_foward"))
+    assert "fsdp_reshard_after_foward" in load_config_from_file(str(sharded)).fsdp_config
+
+
+def test_the_rows_for_grpo_come_from_the_problems(tmp_path):
+    recipe_rows.main(tmp_path / "rows.jsonl")
+    assert (tmp_path / "rows.jsonl").read_text("utf-8") == recipe_rows.TARGET.read_text("utf-8")
+
+
+def test_the_recipe_for_verl_is_that_for_vllm():
+    """The two say the same, each under its own names."""
+    given = dict(
+        word.split("=", 1) for word in as_overrides(yaml.safe_load((RECIPES / "verl_grpo.yaml").read_text("utf-8")))
+    )
+    ours = check_recipe(RECIPES / "grpo_vllm_colocate.yaml")
+    rollout = "actor_rollout_ref.rollout."
+    assert given["algorithm.adv_estimator"] == "grpo" and given[f"{rollout}name"] == "vllm"
+    assert int(given[f"{rollout}n"]) == ours["num_generations"]
+    assert int(given["data.max_response_length"]) == ours["max_completion_length"]
+    assert given["actor_rollout_ref.model.path"] == ours["model_name_or_path"]
+    assert float(given["actor_rollout_ref.actor.optim.lr"]) == ours["learning_rate"]
+    assert given["actor_rollout_ref.actor.use_kl_loss"] == "false"
+
+
+# ---------------------------------------------------------------- processes
+
+
+def test_two_processes_have_the_losses_of_one():
+    """The library's own program, 8 rows on one process and 4 on each of two, and then with tokens weighed by process."""
+    one, two = run_recipe(RECIPES / "sft.yaml", max_steps=3), sft_on_two()
+    assert len(one.column("loss")) == 3 and one.column("loss")[-1] < one.column("loss")[0]
+    assert one.column("loss") == pytest.approx(two.column("loss"), abs=1e-4)
+    assert one.column("grad_norm") == pytest.approx(two.column("grad_norm"), abs=1e-3)
+    assert one.column("num_tokens") == two.column("num_tokens") and "torchrun --nproc-per-node 2" in two.command
+    apart = sft_on_two(average_tokens_across_devices=False)
+    assert max(abs(a - b) for a, b in zip(one.column("loss"), apart.column("loss"))) > 1e-3
+
+
+def sft_on_two(**settings):
+    return run_recipe(RECIPES / "sft.yaml", processes=2, per_device_train_batch_size=4, max_steps=3, **settings)
+
+
+def test_a_program_that_fails_says_why(tmp_path):
+    script = tmp_path / "broken.py"
+    script.write_text("raise SystemExit('nothing works')")
+    with pytest.raises(RuntimeError, match="nothing works"):
+        launch([str(script)])
+
+
+def test_sharding_leaves_each_process_half(tmp_path):
+    launch(["recipes/shard.py", "data/models/sprout-instruct", str(tmp_path / "held.json")], processes=2)
+    found = json.loads((tmp_path / "held.json").read_text("utf-8"))
+    assert len(found["processes"]) == 2 and 0 <= found["gradients apart"] < 1e-5 < found["gradient norm"]
+    for part in ("weights", "gradients", "moments"):
+        copied, sharded = ([row[way][part] for row in found["processes"]] for way in ("copied", "sharded"))
+        assert copied[0] == copied[1] == sum(sharded) and abs(sharded[0] / copied[0] - 0.5) < 0.01
+    assert found["processes"][0]["copied"]["loss"] == pytest.approx(found["processes"][0]["sharded"]["loss"], abs=1e-5)
