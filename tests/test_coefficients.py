@@ -1,4 +1,4 @@
-"""One view of all methods: each loss's own gradient equals that of its coefficients, to rounding; planted mistakes do not."""
+"""One view of all methods: each loss's own gradient equals that of its coefficients; planted mistakes do not."""
 
 import pytest
 import torch

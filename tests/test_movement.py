@@ -1,4 +1,4 @@
-"""How far a model has moved: KL against slow code and samples, weights against known changes; β's controller; the frontier."""
+"""How far a model has moved: KL against slow code, weights against known changes; β's controller; the frontier."""
 
 import copy
 

@@ -189,7 +189,7 @@ def check_renewed(function) -> str:
         "three answers, twice": ([0.7, 0.2, 0.1], [0.0, 1.0, 0.5], 0.5, 2),
         "no training": ([0.7, 0.2, 0.1], [0.0, 1.0, 0.5], 0.5, 0),
         "one": ([0.25, 0.25, 0.5], [1.0, 0.0, 0.0], 1.0, 1),
-        "a text that is never written, three times": ([0.5, 0.5, 0.0], [0.0, 0.2, 3.0], 2.0, 3),
+        "a text that is never written, four times": ([0.5, 0.5, 0.0], [0.0, 0.2, 3.0], 2.0, 4),
     }
     mistakes = {message: lambda *given, how=how: _renewed(*given, how) for how, message in RENEWED_MISTAKES.items()}
     judge(function, cases, _renewed, mistakes, as_vector)
