@@ -158,7 +158,7 @@ TABLES = {
     "09_pipeline": {
         "base":               ("sprout-base",     None,                None),  # the stage before, where it is at hand
         "dataset":            ("sprout-maths",    "sprout-sums",       "openai/gsm8k"),
-        "suites":             ({"word_problems": 200, "instructions": 260, "held_out_concepts": 60},
+        "suites":             ({"word_problems": 200, "instructions": 195, "held_out_concepts": 60},
                                {"sums": 60, "everyday": 40}, {"gsm8k": 200, "rewrites": None}),
         "system":             (None,              None,                BOX),
         "longest":            (72,                32,                  400),
