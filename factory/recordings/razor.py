@@ -19,7 +19,7 @@ from factory import ROOT
 from factory.build import Build
 from factory.pretrain import Recipe, batch_of_step, next_token_loss
 from factory.recordings.expert_iteration import LOOP
-from factory.recordings.lesson_03 import once, resumed
+from factory.recordings.lesson_03 import once, resumed, validation_rows
 from factory.recordings.practice_rounds import (
     LONGEST,
     QUESTIONS,
@@ -31,7 +31,6 @@ from factory.recordings.practice_rounds import (
     start,
     student,
     tests,
-    validation,
     verdicts,
     written_answers,
 )
@@ -43,15 +42,16 @@ from helper.algorithms.movement import answer_kl, texts_batch, weights_moved
 from helper.algorithms.runs import LARGEST_NORM
 from helper.algorithms.train_preferences import endless_order
 from helper.machine.device import bf16_is_fast, set_seed
+from helper.recorded import share_right
 
 TARGET = 0.55  # of the validation problems
 RATE, BATCH, ROUND = 3e-4, 16, 12  # of SFT; steps between two samplings of "own right answers"
 ARMS = {  # name -> (what is trained on, learning rate, first checkpoint, steps between two, most steps)
-    "SFT": ("written", RATE, 4, 2, 24),
-    "SFT, 10% replay": ("written and replay", RATE, 4, 2, 28),
-    "SFT, a third of the rate": ("written", RATE / 3, 8, 4, 60),
-    "SFT on own right answers": ("own", RATE, 12, 4, 60),
-    "GRPO": ("practice", RATE, 9, 3, 36),
+    "SFT": ("written", RATE, 2, 1, 24),
+    "SFT, 10% replay": ("written and replay", RATE, 2, 1, 24),
+    "SFT, a third of the rate": ("written", RATE / 3, 4, 1, 40),
+    "SFT on own right answers": ("own", RATE, 8, 4, 60),
+    "GRPO": ("practice", RATE, 8, 2, 36),
 }
 PROMPTS, OTHERS, CONCEPTS = 100, 90, 50  # whose answers the KL is read on; questions of other suites
 TEXTS = 6  # batches of plain text, 16 × 256 tokens each
@@ -112,6 +112,17 @@ def grpo_steps(
         batch.advantages = LOOP["advantage"](batch.rewards, LOOP["group_size"])
         grpo_update(model, optimizer, batch, LOOP["loss"], 1.0, LONGEST, LOOP["micro_batch"], bf16_is_fast())
         yield
+
+
+@cache
+def validation_problems() -> list[dict]:
+    """The problems that choose the checkpoint."""
+    return validation_rows()[-VALIDATION:]
+
+
+def validation(model) -> float:
+    """The share of right answers to them."""
+    return share_right(verdicts(model, {"": validation_problems()})[""])
 
 
 def trained_to_target(arm: str, seed: int) -> tuple:
