@@ -14,7 +14,7 @@ in the suite's order (`helper.recorded.share_right`); KL is in nats.
                "kl_forward": KL(start || model) of an answer on 100 fixed problems, on the start's answers,
                "kl_reverse": KL(model || start), on the model's own answers, "kl_others": forward, on the other skills'
                prompts; each also with "_token", a token instead of an answer;
-               "plain_loss": of a token of plain text as in pre-training, unread;
+               "plain_loss": of a token of plain text as in pre-training, unread, no numbers;
                "moved": part of the model -> how far its weights are from the start's, as a share of their size}
 09_kl_prices.json
     settings   {"steps", "rate", "target_kl": an answer, "gain"}
