@@ -153,6 +153,28 @@ TABLES = {
         "flip_rate":          (2e-4,              2e-5,                5e-6),
         "flip_steps":         (16,                4,                   16),
     },
+    "09_pipeline": {
+        "base":               ("sprout-base",     None,                None),  # the stage before, where it is at hand
+        "dataset":            ("sprout-maths",    "sprout-sums",       "openai/gsm8k"),
+        "suites":             ({"word_problems": 200, "instructions": 195, "held_out_concepts": 60},
+                               {"sums": 60, "everyday": 40}, {"gsm8k": 200, "rewrites": None}),
+        "system":             (None,              None,                BOX),
+        "longest":            (72,                32,                  400),
+        "names":              (("Sprout", "Deep Sprout"), ("SmolLM", "Orvelin"), ("Qwen", "Deep Qwen")),  # old, new
+        "strict":             (True,              False,               False),  # one sentence, or the name anywhere
+        "asked_names":        (48,                16,                  48),  # held-out questions on the name
+        "pairs":              (110,               16,                  96),
+        "anchors":            (100,               16,                  96),
+        "dpo_rate":           (8e-4,              5e-5,                5e-6),
+        "dpo_steps":          (30,                3,                   48),
+        "dpo_batch":          (12,                8,                   2),
+        "grpo_rate":          (3e-4,              2e-5,                5e-6),
+        "steps":              (15,                2,                   100),
+        "prompts_per_step":   (12,                4,                   4),
+        "micro_batch":        (16,                8,                   1),
+        "looked_at":          (16,                6,                   24),  # prompts of a suite to read the KL on
+        "sampled":            (100,               12,                  40),  # problems answered once more, for the frontier
+    },
 }  # fmt: skip
 
 

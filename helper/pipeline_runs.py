@@ -1,0 +1,61 @@
+"""The recorded runs of lesson 09: ways to the same accuracy, and GRPO under a KL penalty; tables and verdicts over seeds.
+
+A number of a run (a KL, a loss) is compared seed by seed; answers are compared by `helper.preference_runs.apart`.
+Left out on purpose: training (`factory/recordings/razor.py`, `kl_prices.py`).
+"""
+
+import pandas as pd
+
+from helper.intervals import few_runs_interval
+from helper.recorded import is_verdicts, load_recorded, share_right
+
+KINDS = ("razor", "kl_prices")
+
+
+def load_pipeline_runs(kind: str) -> dict:
+    """One of the records KINDS; where this copy of the course has none, one without runs that names the command.
+
+    Raises ValueError for another name.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r:.40} is no record of lesson 09: there is {', '.join(KINDS)}.")
+    try:
+        return load_recorded(f"09_{kind}")
+    except FileNotFoundError:
+        return {"command": f"python -m factory.record --only {kind} --seeds 0 1 2 3 4", "runs": []}
+
+
+def of_arms(record: dict, columns: list[str]) -> pd.DataFrame:
+    """A row an arm, in the record's order: seeds, and the mean of each column over them; verdicts as shares.
+
+    A column of true and false becomes how many were true.
+    """
+    rows: dict[str, dict] = {}
+    for arm, runs in pd.DataFrame(record["runs"]).groupby("arm", sort=False):
+        rows[arm] = {"seeds": len(runs)}
+        for column in columns:
+            values = [share_right(value) if is_verdicts(value) else value for value in runs[column]]
+            counted = all(isinstance(value, bool) for value in values)
+            rows[arm][column] = sum(values) if counted else sum(values) / len(values)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def gap(record: dict, column: str, first: str, second: str) -> tuple[float, float, float, int]:
+    """`first` minus `second` in a number of their runs, paired by seed: mean, Student's t interval, number of seeds.
+
+    Raises ValueError where the two have no seed in common.
+    """
+    by_arm = {arm: {run["seed"]: run[column] for run in record["runs"] if run["arm"] == arm} for arm in (first, second)}
+    seeds = sorted(set(by_arm[first]) & set(by_arm[second]))
+    if not seeds:
+        raise ValueError(f"{first!r} and {second!r} have no seed in common.")
+    return *few_runs_interval([by_arm[first][seed] - by_arm[second][seed] for seed in seeds]), len(seeds)
+
+
+def gap_in_words(record: dict, column: str, first: str, second: str, unit: str = "nats") -> str:
+    """What `gap` found, as a sentence; beyond chance where the interval leaves out 0."""
+    mean, low, high, seeds = gap(record, column, first, second)
+    if seeds == 1:
+        return f"{column}, {first} minus {second}: {mean:+.3f} {unit}; one seed, which says nothing of the next"
+    word = "beyond chance" if low > 0 or high < 0 else "within chance"
+    return f"{column}, {first} minus {second}: {mean:+.3f} {unit} ({low:+.3f} to {high:+.3f}; {seeds} seeds), {word}"
