@@ -1,4 +1,4 @@
-"""The recorded runs of lesson 06 that take PPO against GRPO apart: prompts × updates × baseline, nothing else differs.
+"""The recorded runs of lesson 06 that take PPO against GRPO apart: prompts × updates (with their rate) × baseline.
 
 One loop for all arms: answers, rewards, advantages less a baseline, whitened, clipped token loss, the same optimizer.
 Group mean with one answer a prompt is left out on purpose: an answer's advantage over itself is 0. One update a batch has
