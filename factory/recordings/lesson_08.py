@@ -51,8 +51,6 @@ from factory.recordings.online_pairs import record_dpo_online
 
 RECORDINGS: dict = {
     "expert_iteration": (record_expert_iteration, "08_expert_iteration.json"),
-}
-LONG = {  # recorded by name only; no file is whole yet
     "distillation": (record_distillation, "08_distillation.json"),
     "dpo_online": (record_dpo_online, "08_dpo_online.json"),
     "filters": (record_filters, "08_filters.json"),

@@ -29,9 +29,8 @@ Left out on purpose: answers (verdicts only), the choice of a learning rate.
 from factory.recordings.kl_prices import record_kl_prices
 from factory.recordings.razor import record_razor
 
-RECORDINGS: dict = {}
-LONG = {  # recorded by name only; the files may be missing
-    "razor": (record_razor, "09_razor.json"),
+RECORDINGS = {"razor": (record_razor, "09_razor.json")}
+LONG = {  # recorded by name only; the file may be missing
     "kl_prices": (record_kl_prices, "09_kl_prices.json"),
 }
 SHOWN: dict = {}
