@@ -106,7 +106,7 @@ HOSTILE = {
     "empty.jsonl": (b"", "the file is empty"),
     "blank.json": (b" \n\n ", "the file is empty"),
     "utf16.jsonl": ('{"a": 1}'.encode("utf-16"), "UTF-16: save it as UTF-8"),
-    "latin.csv": ("a,b\nü,1\n".encode("latin-1"), 'latin.csv, line 2: not UTF-8. Save the file as UTF-8 text (Excel: Save as, "CSV'),
+    "latin.csv": ("a,b\nü,1\n".encode("latin-1"), "latin.csv, line 2: not UTF-8. Save the file as UTF-8 text (Excel"),
     "latin.json": ('[{"a": "ü"}]'.encode("latin-1"), "not UTF-8"),
     "header.csv": (b"a,b\n", "has no rows"),
     "list.json": (b"[]", "has no rows"),
