@@ -1,27 +1,32 @@
 """Rows of your own, from a file as you have them: which kind they are, in one form for all methods, split for an honest test.
 
+    python -m helper.own_rows FILE       what a file is, or what is wrong with it (--help)
+
 | kind | what a row holds | columns that are known | method |
 |---|---|---|---|
 | answers | a question, and the answer that is wanted | `question`+`answer`, `prompt`+`completion`, `instruction`+`output`, `messages`, `conversations` | SFT |
 | pairs | a question, a better answer, a worse one | `prompt`+`chosen`+`rejected`, `instruction`+`chosen`+`rejected`, `chosen`+`rejected` | DPO |
-| checkable | a question, and a number by which any answer can be checked | `question`+`answer`, each answer ending in "#### number" | GRPO |
+| checkable | a question, and a number by which any answer can be checked | `question`+`answer`, the last line of each answer ending in "#### number" | GRPO |
 
 `read_own_rows` reads CSV, JSONL, a JSON list or parquet. Cells of CSV are texts; `messages` and its like stand in them as JSON.
 Every row then has `prompt` (messages) and: `completion` (messages); or `chosen`, `rejected` (messages); or `ground_truth`.
 Left out on purpose: repair. A bad row is an error that names it.
 """  # noqa: E501
 
+import argparse
 import random
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from helper.answers import extract_gold
 from helper.converters import from_alpaca, from_plain_pairs, from_sharegpt
-from helper.row_files import read_rows
+from helper.row_files import Row, read_rows, run_command
 from helper.validation import (
     check_rows,
+    is_blank,
     message,
     shorten,
     text_faults,
@@ -49,13 +54,18 @@ class OwnRows(NamedTuple):
         return METHODS[self.kind]
 
 
+class WrongRows(ValueError):
+    """The file can be read, and some of its rows are wrong."""
+
+
 def read_own_rows(path: str | Path) -> OwnRows:
     """The rows of a file, checked and brought into one form; a row that stands there twice is kept once.
 
     Raises ValueError, with lines or row numbers and what to do: no such file, an empty one, rows that cannot be read,
-    columns that are not known, rows without an answer, equal answers in a pair.
+    columns that are not known, rows without an answer, equal answers in a pair. The last two are WrongRows.
     """
-    rows, columns = _values(path), {}
+    places, columns = _read(path), {}
+    rows = [row.values for row in places]
     for row in rows:
         columns |= dict.fromkeys(row)
     for needed, convert in CONVERTERS:
@@ -63,22 +73,36 @@ def read_own_rows(path: str | Path) -> OwnRows:
             try:
                 kind, converted = convert(rows)
             except ValueError as error:
-                raise ValueError(f"{path}, rows counted from 0: {error}") from None
+                raise WrongRows(f"{path}: {_placed(str(error), places)}") from None
             once = list({repr(row): row for row in converted}.values())
             return OwnRows(kind, once, needed, len(converted) - len(once))
     known = "; ".join(" and ".join(needed) for needed, _ in CONVERTERS)
     names = shorten(", ".join(map(repr, columns)), 200)
-    raise ValueError(f"{path}: the columns are {names}. Rename them to one of these: {known}.")
+    small = {name.strip().lower() for name in columns}
+    near = next((f"Did you mean {' and '.join(needed)}? " for needed, _ in CONVERTERS if set(needed) <= small), "")
+    raise ValueError(f"{path}: the columns are {names}. {near}Rename them to one of these: {known}.")
 
 
-def _values(path: str | Path) -> list[dict]:
-    """The values of all rows. ValueError that lists the rows that cannot be read."""
+def _read(path: str | Path) -> list[Row]:
+    """All rows. WrongRows that lists those that cannot be read."""
     rows = list(read_rows(path))
     broken = [f"{row.where}: {row.fault}" for row in rows if row.values is None]
     if broken:
         more = f" ... and {len(broken) - 5} more" if len(broken) > 5 else ""
-        raise ValueError(f"{path}: {len(broken)} of {len(rows)} rows cannot be read. {' '.join(broken[:5])}{more}")
-    return [row.values for row in rows]
+        raise WrongRows(f"{path}: {len(broken)} of {len(rows)} rows cannot be read. {' '.join(broken[:5])}{more}")
+    return rows
+
+
+def _placed(report: str, rows: list[Row]) -> str:
+    """A report of `check_rows` with the lines of the file for the numbers of the rows, where the file has lines."""
+    if rows[0].unit == "row":
+        return report
+
+    def placed(line: str) -> str:
+        number = r"(?<= like )row (\d+)" if line.startswith("  and ") else r"(?<=^  )row (\d+)"
+        return re.sub(number, lambda found: rows[int(found[1])].where, line)
+
+    return "\n".join(map(placed, report.replace(" (counted from 0)", "", 1).split("\n")))
 
 
 def _from_messages(rows: list[dict]) -> tuple[str, list[dict]]:
@@ -103,10 +127,18 @@ def _from_completions(rows: list[dict]) -> tuple[str, list[dict]]:
 
 
 def _from_questions(rows: list[dict]) -> tuple[str, list[dict]]:
-    """`question` and `answer`: checkable where every answer ends in "#### number", else answers."""
-    marked = sum(isinstance(row.get("answer"), str) and "####" in row["answer"] for row in rows)
+    """`question` and `answer`: checkable where every answer ends in "#### number", answers where none does."""
+    texts = {n: row["answer"] for n, row in enumerate(rows) if isinstance(row.get("answer"), str)}
+    others = [n for n, text in texts.items() if not is_blank(text) and not _ends_in_number(text)]
+    marked = sum(map(_ends_in_number, texts.values()))
     if not marked:
         return _from_texts(rows, "question", "answer")
+    if others:
+        raise ValueError(
+            f'the last line of {marked:,} of {len(rows):,} answers ends in "#### number", of {len(others):,} it does not. '
+            f"All of them must (GRPO), or none (SFT). The first that does not:\n"
+            f"  row {others[0]}: {shorten(texts[others[0]], 80)}"
+        )
     validate_problems(rows)
     return "checkable", [
         {
@@ -118,13 +150,21 @@ def _from_questions(rows: list[dict]) -> tuple[str, list[dict]]:
     ]
 
 
+def _ends_in_number(answer: str) -> bool:
+    """Whether the last line of an answer ends in "#### number"; a heading in its middle does not count."""
+    try:
+        return bool(extract_gold(answer.strip().rpartition("\n")[2]))
+    except ValueError:
+        return False
+
+
 def boxed(answer: str) -> str:
     r"""A worked answer in the form that the reward reads: its "#### number" as \boxed{number}.
 
     >>> boxed("2 * 3 = 6\n#### 6")
     '2 * 3 = 6\n\\boxed{6}'
     """
-    return answer.split("####")[0].rstrip() + f"\n\\boxed{{{extract_gold(answer)}}}"
+    return answer.rpartition("####")[0].rstrip() + f"\n\\boxed{{{extract_gold(answer)}}}"
 
 
 def _from_texts(rows: list[dict], asked: str, answered: str) -> tuple[str, list[dict]]:
@@ -242,3 +282,36 @@ def same_words(answer: str, wanted: str) -> bool:
 def plain_words(text: str) -> str:
     """The words of a text in small letters, one space between them; of a text without words its signs."""
     return " ".join(re.findall(r"\w+", text.casefold())) or "".join(text.split())
+
+
+# The command
+
+
+def check_file(options: argparse.Namespace) -> int:
+    """Say what a file is, or which rows are wrong; 0 where all rows are right, 1 where some are not."""
+    try:
+        own = read_own_rows(options.file)
+    except WrongRows as error:
+        print(error)
+        return 1
+    twice = f"; {own.twice:,} more stand there twice and are kept once" if own.twice else ""
+    columns = ", ".join(own.source)
+    print(f"{options.file}: {len(own.rows):,} rows ({columns}) of the kind {own.kind}, for {own.method.upper()}{twice}.")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helper.own_rows",
+        description="Say what the rows of a file are, as the capstone reads them: JSONL, a JSON list, CSV or parquet.",
+        epilog="exit status: 0 all rows are right, 1 some are wrong, 2 the file is not one that can be used"
+        "\n\nexample:\n  python -m helper.own_rows capstone/rows/answers.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("file")
+    return run_command(check_file, parser, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,6 +29,8 @@ LARGEST_ROW = 16 * 2**20  # bytes; a file without line ends would be read whole 
 CHUNK = 2**18  # characters of a JSON list read at a time
 BATCH = 256  # rows of a parquet file read or written at a time
 LISTS = ("messages", "prompt", "completion", "chosen", "rejected", "conversations", "output", "scores", "history", "tools")
+WORKBOOKS = (".xlsx", ".xlsm", ".xls")
+EXCEL = 'Excel: Save as, "CSV UTF-8"'
 TRUTH = {"true": True, "false": False}
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TURNS = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
@@ -83,7 +85,9 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 def _check_text(start: bytes, path: Path) -> None:
     """Raise ValueError for a file that begins as another kind does, or that is empty."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(f"{path} is UTF-16: save it as UTF-8 text.")
+        raise ValueError(f"{path} is UTF-16: save it as UTF-8 text ({EXCEL}).")
+    if path.suffix.lower() in WORKBOOKS:
+        raise ValueError(f'{path} is an Excel workbook: save it as "CSV UTF-8".')
     for mark, kind in OTHER_KINDS.items():
         if start.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(mark.lower()):
             raise ValueError(f"{path} holds no rows but is {kind}.")
@@ -96,6 +100,8 @@ def _text_rows(file, start: bytes, path: Path) -> Iterator[Row]:
         return _csv_rows(file, path)
     if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         return _list_rows(file, path)
+    if path.suffix.lower() == ".txt" and not start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
+        raise ValueError(f'{path} holds no JSON. If it is CSV, name it "{path.stem}.csv".')
     return _jsonl_rows(file)
 
 
@@ -189,32 +195,37 @@ class _Text:
 
 def _csv_rows(file, path: Path) -> Iterator[Row]:
     csv.field_size_limit(LARGEST_ROW)
-    lines = _csv_lines(file)
+    lines = _csv_lines(file, path)
     first = next(lines)
-    delimiter = max(",\t;", key=first.count)
-    number = 1
+    delimiter, number = max(",\t;", key=first.count), 1
+    told = first.rstrip("\r\n")
+    if told.lower().startswith("sep=") and len(told) == 5:  # a line for Excel
+        first, delimiter, number = next(lines, ""), told[-1], 2
     try:
         names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter, strict=True))]
+        if names.count("") > 1:
+            raise ValueError(f"{path}: a column has no name ({', '.join(names)[:80]}). Name each, or delete empty ones.")
         if len(set(names)) < len(names):
             raise ValueError(f"{path}: a column stands twice in the first line ({', '.join(names)[:80]}).")
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        number = 2  # the line on which the next row begins: a cell may hold line ends
+        header = number
+        number += 1  # the line on which the next row begins: a cell may hold line ends
         for cells in reader:
             if len(cells) == len(names):
                 yield Row("line", number, dict(zip(names, map(_cell, names, cells))))
             elif cells:
                 yield Row("line", number, None, f"{len(cells)} cells, and the first line names {len(names)} columns.")
-            number = reader.line_num + 2
+            number = header + reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"{path}, line {number}: not CSV ({error}). Is a quotation mark missing or too many?") from None
 
 
-def _csv_lines(file) -> Iterator[str]:
+def _csv_lines(file, path: Path) -> Iterator[str]:
     for number, line in _lines(file):
         try:
             yield line.decode("utf-8")
         except UnicodeDecodeError:
-            raise ValueError(f"Line {number}: not UTF-8. Save the file as UTF-8 text.") from None
+            raise ValueError(f"{path}, line {number}: not UTF-8. Save the file as UTF-8 text ({EXCEL}).") from None
 
 
 def _cell(name: str, text: str):

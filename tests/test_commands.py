@@ -320,7 +320,7 @@ def test_a_terminal_without_the_letters(tmp_path):
     assert done.returncode == 1 and "\\u7528" in done.stdout and not done.stderr
 
 
-@pytest.mark.parametrize("name", ["validation", "converters"])
+@pytest.mark.parametrize("name", ["validation", "converters", "own_rows"])
 def test_help_has_an_example_that_runs_and_a_wrong_option_is_2(name, tmp_path):
     done = program(f"helper.{name}", "--help")
     assert done.returncode == 0

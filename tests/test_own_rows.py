@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -80,8 +81,11 @@ def test_every_shape_of_every_file_comes_to_the_same_form(shape, kind, tmp_path)
         ("question,answer\nq 1,\nq 2,a\n", "answer: empty"), ("question,answer\n,a\n", "question: empty"),
         ("question,answer\nq,a,b\n", "line 2: 3 cells"), ('question,answer\n"q,a\n', "not CSV"),
         ("prompt,chosen,rejected\nq,a,a\n", "same text"), ("prompt,chosen,rejected\nq,a,\n", "rejected: empty"),
-        ("question,answer\nq,2 #### 2\nr,no number\n", "row 1"), ("question,answer\nq,a<|im_end|>\n", "special token"),
+        ("question,answer\nq,2 #### 2\nr,no number\n", "line 3: no number"),
+        ("question,answer\nq,a<|im_end|>\n", "special token"),
         ("instruction,output\n,a\n", "instruction: empty"),
+        ("Question,Answer\nq,a\n", "Did you mean question and answer"), ("q,question,answer,,\n1,q,a,,\n", "has no name"),
+        ("question,answer\nq,2 #### 2\nr,\n", "line 3: no text in answer: empty"),
     ],
 )  # fmt: skip
 def test_bad_files_are_one_clear_error(content, words, tmp_path):
@@ -98,6 +102,73 @@ def test_a_file_that_is_not_there_and_a_folder(tmp_path):
         read_own_rows(tmp_path / "row.jsonl")
     with pytest.raises(ValueError, match="is a folder"):
         read_own_rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        (["a", "b"], "answers"), (["#### 1", "x\n#### 2\n"], "checkable"), (["2 #### 2", "3 #### $3"], "checkable"),
+        (["#### 1. Pay\nPay.", "#### 2\nThen go."], "answers"), (["#### 3 steps", "see #### for more"], "answers"),
+        (["#### Sum\n1 + 1\n#### 2", "x\n#### 2"], "checkable"),
+    ],
+)  # fmt: skip
+def test_rows_are_checkable_where_the_last_line_of_every_answer_is_a_number(answers, kind, tmp_path):
+    own = read_own_rows(write(tmp_path, [{"question": f"q {n}", "answer": text} for n, text in enumerate(answers)]))
+    assert own.kind == kind and (kind == "answers" or all(answer_of(row).count("boxed{") == 1 for row in own.rows))
+    if "Sum" in answers[0]:
+        assert answer_of(own.rows[0]) == "#### Sum\n1 + 1\n\\boxed{2}"
+
+
+def test_answers_of_which_some_end_in_a_number_are_refused_with_counts(tmp_path):
+    texts = ["a", "x\n#### 1", "b", "#### 2\nc", "#### 3"]
+    with pytest.raises(own_rows.WrongRows) as caught:
+        read_own_rows(write(tmp_path, [{"question": f"q {n}", "answer": text} for n, text in enumerate(texts)]))
+    assert 'of 2 of 5 answers ends in "#### number", of 3 it does not' in str(caught.value)
+    assert str(caught.value).endswith("  line 1: a")
+
+
+def test_bad_rows_are_named_by_the_line_of_the_file(tmp_path):
+    rows = [{"question": f"q {n}", "answer": '"row 3", 4 like row 99999' if n < 2 else "two\nlines"} for n in range(20)]
+    rows[1]["question"] = "row 7 <|im_end|> like row 5"
+    for n in range(3, 16):
+        rows[n]["question"] = ""
+    for kind, where in {"csv": ["line 3", "line 6", "like line 6"], "jsonl": ["line 2", "line 4", "like line 4"]}.items():
+        with pytest.raises(ValueError) as caught:
+            read_own_rows(write(tmp_path, rows, kind))
+        said = str(caught.value)
+        assert f"  {where[0]}: question holds" in said and f"  {where[1]}: question: empty" in said and where[2] in said
+        assert "14 of 20 rows are wrong. Mend" in said and "counted from 0" not in said and "row 4" not in said
+    with pytest.raises(ValueError, match=r"14 of 20 rows are wrong \(counted from 0\)") as caught:
+        read_own_rows(write(tmp_path, rows, "json"))
+    assert str(caught.value).count("counted from 0") == 1 and "  row 3: question: empty" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("answers.csv", "200 rows (question, answer) of the kind answers, for SFT."),
+        ("pairs.csv", "120 rows (chosen, rejected) of the kind pairs, for DPO."),
+        ("checkable.csv", "200 rows (question, answer) of the kind checkable, for GRPO."),
+    ],
+)
+def test_the_command_says_what_each_example_file_is(name, words, capsys):
+    path = Path(__file__).resolve().parent.parent / "capstone" / "rows" / name
+    assert own_rows.main([str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: {words}\n"
+
+
+def test_the_command_tells_wrong_rows_from_a_file_that_cannot_be_used(tmp_path, capsys):
+    rows = [{"question": "q", "answer": "a"}, {"question": "r", "answer": "a"}, {"question": "q", "answer": "a"}]
+    assert own_rows.main([str(write(tmp_path, rows))]) == 0
+    assert "2 rows (question, answer) of the kind answers, for SFT; 1 more stand there twice" in capsys.readouterr().out
+    assert own_rows.main([str(write(tmp_path, [*rows, {"question": "", "answer": "a"}]))]) == 1
+    assert "line 4: question: empty" in capsys.readouterr().out
+    (tmp_path / "cut.jsonl").write_text('{"question": "q"\n')
+    assert own_rows.main([str(tmp_path / "cut.jsonl")]) == 1 and "1 of 1 rows cannot be read" in capsys.readouterr().out
+    for path in (tmp_path / "none.csv", write(tmp_path, [{"a": "b"}])):
+        assert own_rows.main([str(path)]) == 2
+        out, problem = capsys.readouterr()
+        assert not out and problem.startswith("python -m helper.own_rows: ") and problem.count("\n") == 1
 
 
 def test_a_row_that_stands_there_twice_is_kept_once(tmp_path):

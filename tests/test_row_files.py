@@ -71,6 +71,14 @@ def test_cells_that_hold_lists(tmp_path):
     assert row.values == {"messages": [{"role": "user"}], "output": "[not a list]", "text": "[1]", "label": False}
 
 
+def test_a_first_line_for_excel_is_skipped_and_an_index_without_a_name_is_read(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('sep=;\n;a,b\n0;"1\n2"\n3\n1;4\n', encoding="utf-8")
+    rows = list(read_rows(path))
+    assert [row.where for row in rows] == ["line 3", "line 5", "line 6"]
+    assert rows[0].values == {"": "0", "a,b": "1\n2"} and rows[1].fault and rows[2].values["a,b"] == "4"
+
+
 def test_a_row_that_cannot_be_read_does_not_end_the_others(tmp_path):
     lines = ['{"a": 1}'] * 10
     lines[6] = '{"a": 1'
@@ -98,11 +106,15 @@ HOSTILE = {
     "empty.jsonl": (b"", "the file is empty"),
     "blank.json": (b" \n\n ", "the file is empty"),
     "utf16.jsonl": ('{"a": 1}'.encode("utf-16"), "UTF-16: save it as UTF-8"),
-    "latin.csv": ("a,b\nü,1\n".encode("latin-1"), "Line 2: not UTF-8"),
+    "latin.csv": ("a,b\nü,1\n".encode("latin-1"), "latin.csv, line 2: not UTF-8. Save the file as UTF-8 text (Excel"),
     "latin.json": ('[{"a": "ü"}]'.encode("latin-1"), "not UTF-8"),
     "header.csv": (b"a,b\n", "has no rows"),
     "list.json": (b"[]", "has no rows"),
     "twice.csv": (b"a,a\n1,2\n", "a column stands twice"),
+    "unnamed.csv": (b"a,b,,\n1,2,,\n", "a column has no name (a, b, , )"),
+    "sep.csv": (b"sep=;\n", "has no rows"),
+    "book.xlsx": (b"PK\x03\x04\x00", 'is an Excel workbook: save it as "CSV UTF-8"'),
+    "table.txt": (b"question,answer\nq,a\n", 'If it is CSV, name it "table.csv"'),
     "quote.csv": (b'a,b\n1,2\n"3,4\n5,6\n', "line 3: not CSV"),
     "cut.json": (b'[{"a": 1}, {"a": 2}', "looks cut off behind row 1"),
     "cut2.json": (b'[{"a": 1}, {"a": ', "row 1 (counted from 0): not JSON"),

@@ -78,10 +78,11 @@ def asking_judge(model, tokenizer, wording: str = QUESTION) -> Judge:
 def judge_table(judges: dict[str, Judge], prompts, right: list[str], wrong: list[str], filler: str = FILLER) -> pd.DataFrame:
     """What each judge makes of answers of which the rule knows the right one, each pair in both orders; shares with n.
 
-    `right both times`: it prefers the right answer wherever that stands (a coin: 25%); `swapped`: another answer wins when
-    the two change places; `first`: the first place wins both times; `longer`: of the pairs of different length on which it
-    does not change its mind, the longer answer wins; `padded`: the right answer with `filler` behind it beats the right
-    answer, both times. Each share has its Wilson interval in `<name>_low`, `<name>_high`, and `longer` a number of pairs.
+    `right both times`: it prefers the right answer wherever that stands (a coin for each order: 25%; a coin in the stead of
+    a judge that sees no place: 50%); `swapped`: another answer wins when the two change places; `first`: the first place
+    wins both times; `longer`: of the pairs of different length on which it does not change its mind, the longer answer
+    wins; `padded`: the right answer with `filler` behind it beats the right answer, both times. Each share has its Wilson
+    interval in `<name>_low`, `<name>_high`, and `longer` a number of pairs.
     Raises ValueError where there is no pair.
     """
     if not prompts:
