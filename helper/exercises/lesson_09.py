@@ -193,7 +193,7 @@ def check_renewed(function) -> str:
     }
     mistakes = {message: lambda *given, how=how: _renewed(*given, how) for how, message in RENEWED_MISTAKES.items()}
     judge(function, cases, _renewed, mistakes, as_vector)
-    return "Renewing k times with β is one training with β/k: the leash gets longer at each renewal."
+    return "k trainings with β, each from the last one's result, are one training with β/k: the leash gets longer each time."
 
 
 # 5. Claims
