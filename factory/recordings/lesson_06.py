@@ -251,4 +251,4 @@ LONG = {  # recorded by name only
     "best_of_n": (record_best_of_n, "06_best_of_n.json"),
     "over_laboratory": (record_over_laboratory, "06_over_laboratory.json"),
 }
-SHOWN = {"word_problems_ppo": "PPO: unseen word problems"}
+SHOWN = {"word_problems_ppo": "PPO: unseen word problems", "other_skills_ppo": "PPO: all other skills"}
