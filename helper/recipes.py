@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import fields
 from importlib import import_module
@@ -29,6 +31,7 @@ from trl.scripts.utils import DatasetConfig
 from helper.machine.folders import project_folder
 from helper.machine.threads import all_threads
 
+GRACE = 20  # seconds that a run has to end after it has written everything
 METHODS = ("sft", "dpo", "grpo", "kto", "rloo", "reward", "distillation")
 SECTIONS = ("fsdp_config", "deepspeed_config")  # of an accelerate file, with keys of their own
 QUIET = {
@@ -178,8 +181,14 @@ def run_recipe(path: str | Path, processes: int = 1, program: str | Path = "", *
         settings = {"save_strategy": "steps", "save_steps": recipe["max_steps"], "output_dir": folder, **settings}
         words = [str(program)] if program else ["-m", f"trl.scripts.{method}"]
         words += ["--config", str(path), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
-        output = launch(words, processes, {"HF_HOME": folder, "HF_DATASETS_CACHE": f"{folder}/data"})
-        states = sorted(Path(settings["output_dir"]).glob("checkpoint-*/trainer_state.json"))
+        results, steps = Path(settings["output_dir"]), int(settings.get("max_steps", recipe["max_steps"]))
+
+        def complete() -> bool:
+            return (results / f"checkpoint-{steps}" / "trainer_state.json").exists() and any(results.glob("*.safetensors"))
+
+        several = {"complete": complete} if processes > 1 else {}
+        output = launch(words, processes, {"HF_HOME": folder, "HF_DATASETS_CACHE": f"{folder}/data"}, **several)
+        states = sorted(results.glob("checkpoint-*/trainer_state.json"))
         if not states:
             raise RuntimeError(f"{path}: the run left no log:\n{output[-2000:]}")
         log = json.loads(states[-1].read_text("utf-8"))["log_history"]
@@ -187,24 +196,52 @@ def run_recipe(path: str | Path, processes: int = 1, program: str | Path = "", *
     return Run(log, f"{'torchrun --nproc-per-node ' + str(processes) if processes > 1 else 'python'} {shown}", output)
 
 
-def launch(words: list[str], processes: int = 1, environment: dict[str, str] | None = None, seconds: int = 900) -> str:
+def launch(
+    words: list[str],
+    processes: int = 1,
+    environment: dict[str, str] | None = None,
+    seconds: int = 900,
+    complete: Callable[[], bool] = lambda: False,
+) -> str:
     """What `python WORDS` prints, run in the course's folder on one process, or by torchrun on several.
 
-    Each process gets its share of the cores. torchrun chooses a free port. Raises RuntimeError, with the last lines, when
-    it fails or takes longer than `seconds`.
+    Each process gets its share of the cores. torchrun chooses a free port. Now and then a process of gloo waits at its exit
+    for one that has gone: when `complete` says that everything is written, the run is ended GRACE seconds later. Raises
+    RuntimeError, with the last lines, when it fails or takes longer than `seconds`.
     """
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *several, *words]
     more = {"OMP_NUM_THREADS": str(max(1, all_threads() // processes)), **_loopback(), **(environment or {})}
     path = os.pathsep.join([str(project_folder()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     given = {**os.environ, **QUIET, **more, "PYTHONPATH": path}
-    try:
-        done = subprocess.run(command, cwd=project_folder(), env=given, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{' '.join(words)}: not done after {seconds} s.") from None
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    return done.stdout
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as warned:
+        run = subprocess.Popen(
+            [sys.executable, *several, *words], cwd=project_folder(), env=given, stdout=said, stderr=warned, text=True
+        )
+        ended = _wait(run, seconds, complete)
+        texts = []
+        for file in (said, warned):
+            file.seek(0)
+            texts.append(file.read())
+    if not ended:
+        raise RuntimeError(f"{' '.join(words)}: not done after {seconds} s.")
+    if run.returncode and not complete():
+        raise RuntimeError(f"{' '.join(words)} failed:\n{''.join(texts)[-3000:]}")
+    return texts[0]
+
+
+def _wait(run: subprocess.Popen, seconds: float, complete: Callable[[], bool]) -> bool:
+    """Wait for the end, or for GRACE seconds after `complete`; what still runs then is ended. Whether it came so far."""
+    limit, since = time.monotonic() + seconds, None
+    while run.poll() is None:
+        now = time.monotonic()
+        since = since or (now if complete() else None)
+        if now > limit or (since and now > since + GRACE):
+            for child in (*psutil.Process(run.pid).children(recursive=True), run):
+                child.kill()
+            run.wait()
+            return since is not None
+        time.sleep(0.2)
+    return True
 
 
 def _loopback() -> dict[str, str]:

@@ -137,3 +137,15 @@ def test_sharding_leaves_each_process_half(tmp_path):
         copied, sharded = ([row[way][part] for row in found["processes"]] for way in ("copied", "sharded"))
         assert copied[0] == copied[1] == sum(sharded) and abs(sharded[0] / copied[0] - 0.5) < 0.01
     assert found["processes"][0]["copied"]["loss"] == pytest.approx(found["processes"][0]["sharded"]["loss"], abs=1e-5)
+
+
+def test_a_run_that_has_written_everything_and_does_not_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("helper.recipes.GRACE", 0.5)
+    script = tmp_path / "hangs.py"
+    script.write_text(
+        "import pathlib, sys, time\nprint('written', flush=True)\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(600)\n"
+    )
+    said = launch([str(script), str(tmp_path / "result")], complete=(tmp_path / "result").exists)
+    assert said == "written\n"
+    with pytest.raises(RuntimeError, match="not done after 1 s"):
+        launch([str(script), str(tmp_path / "other")], seconds=1)
