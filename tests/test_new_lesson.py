@@ -20,8 +20,8 @@ from factory import READMES, ROOT
 from factory.lessons import find_lessons
 
 COPIED = (
-    "helper", "factory", "docs", "recipes", "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
-    "pyproject.toml", "setup.py", "requirements.txt", ".gitignore", "tests/conftest.py", "tests/tools",
+    "helper", "factory", "docs", "recipes", "capstone", "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "LICENSE",
+    "Makefile", "pyproject.toml", "setup.py", "requirements.txt", ".gitignore", "tests/conftest.py", "tests/tools",
     "tests/test_notebooks.py", "tests/exercises", "notebooks/conftest.py",
     "data/recorded/real_sizes.json", "data/recorded/reference_speed.json",
     "data/models/sprout-base/README.md",

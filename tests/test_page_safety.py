@@ -322,6 +322,7 @@ def test_students_get_nothing_from_outside(course):
     ):
         (course / name).parent.mkdir(exist_ok=True)
         (course / name).write_text("x = 1\n")
+    (course / "recipes").mkdir()
     (course / "data").mkdir()
     (course / "data" / "rows.txt").symlink_to(course.parent / "secret.txt")
     (course / "data" / ".env").write_text("secret")
