@@ -7,7 +7,7 @@ Left out on purpose: training (`factory/recordings/razor.py`, `kl_prices.py`).
 import pandas as pd
 
 from helper.intervals import few_runs_interval
-from helper.recorded import is_verdicts, load_recorded, share_right
+from helper.recorded import is_verdicts, load_runs, share_right
 
 KINDS = ("razor", "kl_prices")
 
@@ -17,12 +17,7 @@ def load_pipeline_runs(kind: str) -> dict:
 
     Raises ValueError for another name.
     """
-    if kind not in KINDS:
-        raise ValueError(f"{kind!r:.40} is no record of lesson 09: there is {', '.join(KINDS)}.")
-    try:
-        return load_recorded(f"09_{kind}")
-    except FileNotFoundError:
-        return {"command": f"python -m factory.record --only {kind} --seeds 0 1 2 3 4", "runs": []}
+    return load_runs("09", kind, KINDS, f"python -m factory.record --only {kind} --seeds 0 1 2 3 4")
 
 
 def of_arms(record: dict, columns: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helper.intervals import pass_at_k
-from helper.recorded import load_recorded
+from helper.recorded import load_runs
 
 KINDS = ("pass_at_k", "distance", "controls")
 KS = (1, 2, 4, 8, 16, 32, 64)
@@ -22,12 +22,7 @@ def load_practice_runs(kind: str) -> dict:
 
     Raises ValueError for another name.
     """
-    if kind not in KINDS:
-        raise ValueError(f"{kind!r:.40} is no record of lesson 04: there is {', '.join(KINDS)}.")
-    try:
-        return load_recorded(f"04_{kind}")
-    except FileNotFoundError:
-        return {"command": f"python -m factory.record --only {kind}", "runs": []}
+    return load_runs("04", kind, KINDS, f"python -m factory.record --only {kind}")
 
 
 def what_is_recorded(record: dict) -> str:

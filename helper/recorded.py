@@ -22,6 +22,19 @@ def load_recorded(name: str | Path, made_by: str | None = None) -> dict | list:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def load_runs(lesson: str, kind: str, kinds: tuple[str, ...], made_by: str) -> dict:
+    """The record `kind` of a lesson ("04"); where this copy has none, one without runs that names the command `made_by`.
+
+    Raises ValueError for a name that is not among `kinds`.
+    """
+    if kind not in kinds:
+        raise ValueError(f"{kind!r:.40} is no record of lesson {lesson}: there is {', '.join(kinds)}.")
+    try:
+        return load_recorded(f"{lesson}_{kind}")
+    except FileNotFoundError:
+        return {"command": made_by, "runs": []}
+
+
 def as_digits(verdicts: Iterable) -> str:
     """Verdicts (true or false, 1 or 0) as a text with a digit for each question, as records keep them.
 

@@ -40,7 +40,7 @@ def test_a_record_that_is_not_there_names_its_command(monkeypatch):
     def missing(name):
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(runs, "load_recorded", missing)
+    monkeypatch.setattr("helper.recorded.load_recorded", missing)
     record = runs.load_pipeline_runs("razor")
     assert record["runs"] == [] and "--only razor" in record["command"]
     with pytest.raises(ValueError, match="razor, kl_prices"):

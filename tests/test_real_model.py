@@ -381,13 +381,13 @@ def test_each_digit_is_split_off_before_anything_else():
 
 def test_the_conversion_runs_apart_with_the_reader_at_hand(tmp_path):
     """The process finds the package in its file alone: here one whose import tells that it was reached."""
-    reader = write_wheel(tmp_path, "gguf", {"gguf/__init__.py": b"raise RuntimeError('reached')"})
+    reader, before = write_wheel(tmp_path, "gguf", {"gguf/__init__.py": b"raise RuntimeError('reached')"}), set(sys.modules)
     key, value = b"general.architecture", b"llama"
     header = struct.pack(f"<4sIQQ Q{len(key)}s IQ{len(value)}s", b"GGUF", 3, 0, 1, len(key), key, 8, len(value), value)
     (tmp_path / "model.gguf").write_bytes(header)
     with pytest.raises(RealModelFault, match="could not be converted: RuntimeError: reached"):
         real_model.convert_apart(tmp_path / "model.gguf", reader, tmp_path / "made")
-    assert not (tmp_path / "made").exists()
+    assert not (tmp_path / "made").exists() and "gguf" not in set(sys.modules) - before
 
 
 # Names
