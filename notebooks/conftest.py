@@ -1,16 +1,47 @@
-"""`pytest --nbmake notebooks/`: a notebook that fails says in which cell, why, and what to do.
+"""`pytest --nbmake notebooks/`: lessons side by side, and failures that say where and why.
 
-nbmake itself reports a dead kernel as an internal error, and no failure's cell.
+A second thread makes these small models little faster: two lessons at once, each on a core of its
+own, end sooner than one after the other. nbmake itself reports a dead kernel as an internal error,
+and no failure's cell.
 Left out on purpose: everything else.
 """
 
+import os
 from pathlib import Path
 
+import psutil
 import pytest
+from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 from nbmake.nb_result import NotebookResult
-from nbmake.pytest_items import NbMakeFailureRepr
 
 from factory.run_lessons import failure
+
+MEMORY = 3e9  # bytes that a lesson may need: the peaks in the README, and room
+
+
+def lessons_at_once() -> int:
+    """How many lessons may run side by side: from 1 to 4, as many as have a core and memory."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(4, cores, int(psutil.virtual_memory().available / MEMORY)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """So many processes (pytest-xdist), a thread in each; `-n` and COURSE_THREADS go before.
+
+    One for a single lesson, and where somebody looks on: `-s`, `--collect-only`.
+    """
+    options = config.option
+    chosen = hasattr(config, "workerinput") or "COURSE_THREADS" in os.environ
+    chosen = chosen or config.getoption("numprocesses", 0) is not None  # 0: without the plugin
+    looked_at = options.capture == "no" or options.collectonly
+    one_file = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
+    if chosen or looked_at or one_file or not config.getoption("nbmake", False):
+        return
+    if (at_once := lessons_at_once()) > 1:
+        options.numprocesses, options.dist = at_once, "worksteal"
+        os.environ |= {"COURSE_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,5 +60,7 @@ def pytest_runtest_makereport(item, call):
     if notebook:
         started = [i for i, cell in enumerate(notebook.cells) if "execution" in cell.metadata]
         text = failure(Path(item.filename).name, notebook, max(started, default=0), reason)
-        report.longrepr = NbMakeFailureRepr(text + rest, text.splitlines()[0])
+        shown = ReprTraceback([ReprEntryNative([text + rest + "\n"])], None, "native")
+        crash = ReprFileLocation("", 0, text.splitlines()[0])
+        report.longrepr = ReprExceptionInfo(reprtraceback=shown, reprcrash=crash)  # xdist sends it
     return report

@@ -80,8 +80,9 @@ def test_the_ways_to_run_out_of_memory(reason):
     assert "cell 2 of 2 (train()): the memory ran out." in run_lessons.failure("a.ipynb", notebook, 1, reason)
 
 
-def test_nbmake_names_the_cell_too(tmp_path):
-    """All kinds in one run of `pytest --nbmake` with the notebooks' conftest.py."""
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_nbmake_names_the_cell_too(tmp_path, processes):
+    """All kinds in one run of `pytest --nbmake` with the notebooks' conftest.py, in one process and in two."""
     shutil.copy(lessons.NOTEBOOKS / "conftest.py", tmp_path)
     for kind, (source, _) in FAILING.items():
         cells = [new_markdown_cell("# Title"), new_code_cell(source), new_code_cell("1")]
@@ -89,6 +90,7 @@ def test_nbmake_names_the_cell_too(tmp_path):
         nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / f"{kind}.ipynb")
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "good.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
+    command += ["-n", processes]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1 and "4 failed, 1 passed" in result.stdout, result.stdout + result.stderr

@@ -5,6 +5,7 @@ process. Left out on purpose: time-outs that only stop a hang, and clocks that a
 """
 
 import ast
+import importlib.util
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import pytest_cmdline_main
 
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time_ns", "timeit"}
 DOTTED = {("time", "time"), ("datetime", "now"), ("datetime", "utcnow")}  # the last names alone say little
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -125,6 +127,31 @@ def test_two_processes_where_they_help(arguments, options, cores, processes, mon
     config = SimpleNamespace(args=arguments, option=chosen, getoption=lambda name, default: getattr(chosen, name, default))
     pytest_cmdline_main(config)
     assert chosen.numprocesses == processes and (chosen.dist == "worksteal") == (processes == 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "cores", "gigabytes", "processes"),
+    [
+        (["notebooks/"], {}, 2, 8, 2), (["notebooks/"], {}, 16, 64, 4), (["notebooks/"], {}, 1, 64, None),
+        (["notebooks/"], {}, 8, 5, None), (["notebooks/"], {}, 8, 10, 3), (["notebooks/"], {"numprocesses": 0}, 8, 64, 0),
+        (["notebooks/"], {"nbmake": False}, 8, 64, None), (["notebooks/"], {"capture": "no"}, 8, 64, None),
+        ([str(NOTEBOOKS / "01_intro.ipynb")], {}, 8, 64, None),
+    ],
+)  # fmt: skip
+def test_lessons_side_by_side(arguments, options, cores, gigabytes, processes, monkeypatch):
+    """As many as have a core and memory, with one thread each."""
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    spec = importlib.util.spec_from_file_location("of_notebooks", NOTEBOOKS / "conftest.py")
+    of_notebooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(of_notebooks)
+    monkeypatch.setattr(of_notebooks.psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
+    chosen = SimpleNamespace(**PLAIN | {"nbmake": True} | options)
+    config = SimpleNamespace(args=arguments, option=chosen, getoption=lambda name, default: getattr(chosen, name, default))
+    of_notebooks.pytest_cmdline_main(config)
+    assert chosen.numprocesses == processes
+    one_thread = {"COURSE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    assert os.environ == (one_thread if chosen.dist == "worksteal" else {})
 
 
 def test_without_the_plugin_there_is_one_process():
