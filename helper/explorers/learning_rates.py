@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from ipywidgets import SelectionSlider
+from matplotlib.ticker import LogLocator
 
 from helper.explorers.explorer import Explorer, look
 from helper.figures.figure import BLUE, GREY, drawing, image_html, make_panels
@@ -33,6 +34,9 @@ def rates_view(record: dict, rate: float) -> View:
         left.plot(other["steps"], other["loss"], color="#CCCCCC", linewidth=1)
     left.plot(run["steps"], run["loss"], color=BLUE, linewidth=2.5, label=f"learning rate {rate:g}")
     left.set(title="training loss (nats per token)", xlabel="step", yscale="log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    left.minorticks_off()
     left.legend(frameon=False)
     shares = [other["right"] / n for other in runs]
     ends = np.array([wilson_interval(other["right"], n) for other in runs]).T

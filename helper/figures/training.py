@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from helper.figures.figure import BLUE, COLOURS, LINES, ORANGE, RED, drawing, make_figure
 
@@ -102,8 +103,9 @@ def plot_progress(log_table: pd.DataFrame, charts: dict[str, dict], alarms: dict
 def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, alarms: dict, window: int) -> list[str]:
     """One chart of `plot_progress`; what it shows, in words."""
     said, steps = [], log_table["step"]
-    # Most of the fall of SFT's loss is early: on a linear axis the rest would be a flat line.
-    logarithmic = title == SFT_LOSS and bool((log_table[list(columns)] > 0).any(axis=None))
+    # Most of a loss's fall is early: on a linear axis the rest would be a flat line. GRPO's has both signs.
+    logged = log_table[list(columns)].stack()
+    logarithmic = title.startswith("loss") and len(logged) > 0 and bool((logged > 0).all())
     axis.set_yscale("log" if logarithmic else "linear")
     for (column, label), colour, line in zip(columns.items(), (BLUE, RED), LINES, strict=False):
         numbers = log_table[column]
@@ -118,7 +120,10 @@ def _draw_progress(axis, log_table: pd.DataFrame, title: str, columns: dict, ala
         if column in alarms and np.isfinite(alarms[column][0]).all():
             said.append(_draw_alarm(axis, steps, smooth, *alarms[column]))
     axis.margins(y=0.18)  # room for the words above a line
-    if not logarithmic:
+    if logarithmic:
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.minorticks_off()
+    else:
         axis.locator_params(nbins=5)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     return said
@@ -145,11 +150,10 @@ def _draw_alarm(axis, steps: pd.Series, smooth: pd.Series, level: float | pd.Ser
     return f"{words} (line at {levels.iloc[-1]:.3g})"
 
 
-SFT_LOSS = "loss (nats per token)"
 KL = "KL to the reference (nats per token)"
 CHARTS = {  # method: {title: {logged column: its name where there are two}}
     "SFT": {
-        SFT_LOSS: {"loss": ""},
+        "loss (nats per token)": {"loss": ""},
         "share of tokens predicted right": {"mean_token_accuracy": ""},
         "learning rate": {"learning_rate": ""},
     },
@@ -203,7 +207,8 @@ def _of_evaluation_pairs(log: pd.DataFrame, title: str, columns: dict[str, str])
     """The chart from what the trainer logged of its evaluation pairs, where it did; else the chart as it is."""
     evaluated = {f"eval_{column}": label for column, label in columns.items()}
     if method(log) == "DPO" and "loss" not in columns and evaluated and set(evaluated) <= set(log):
-        return title.replace("log-probability", "log-prob.") + ", evaluation pairs", evaluated
+        of_both = len(evaluated) > 1  # a long title already
+        return title.replace("log-probability", "log p") + (", eval. pairs" if of_both else ", evaluation pairs"), evaluated
     return title, columns
 
 
