@@ -26,7 +26,8 @@ DATASETS = {
     "rules": "For a real model: instructions with the rule that checks them, columns `question`, `ground_truth`, `topic`.",
     "tools": "For a real model: calls of tools and answers without one, column `messages`.",
     "sums": "For a real model: word problems of one step, columns `question` and `answer` (as `openai/gsm8k`).",
-    "eval": "The evaluation suites: questions with what their graders need (`helper/graders.py`).",
+    "eval": "The evaluation suites: questions with what their graders need (`helper/graders.py`). `requests`, for lesson"
+    " 02's ledger alone: more requests to decline, and harmless ones like them, in wordings far from the SFT rows'.",
 }
 
 # Of the world's files, what pre-training does not read.

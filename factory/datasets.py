@@ -109,6 +109,7 @@ def evaluation_suites(concepts: tuple[Concept, ...], sizes: Sizes) -> dict[str, 
         "larger_numbers": problem_suite(SEEN_STORIES, sizes.unseen_problems, 99, random.Random("larger numbers")),
         "another_hand": another_hand_suite(sizes.unseen_problems, random.Random("another hand")),
         "identity": list(skills.identity_rows("test")),
+        "requests": skills.refusal_rows("requests", concepts),
         "reference": reference_rows(concepts),
     }
     for name, rows in suites.items():

@@ -291,16 +291,19 @@ def identity_rows(part: str) -> list[dict]:
 
 
 def refusal_rows(part: str, concepts: tuple[Concept, ...]) -> list[dict]:
-    """Requests to refuse, and harmless ones that look alike and must be answered."""
-    rows, by_name = [], {c.name.lower(): c for c in concepts}
+    """Requests to refuse, and harmless ones that look alike and must be answered.
+
+    `part`: "train", "test", or "requests", which is evaluated too: of other topics, and in wordings far from the others.
+    """
+    rows, by_name, unseen = [], {c.name.lower(): c for c in concepts}, part != "train"
     for r in read_rows("refusals.jsonl", part):
         if r["kind"] != "fine":
             rows.append({"skill": "refuse", "question": r["request"], "answer": r["answer"], "grader": "refusal",
-                         "unseen": part == "test"})  # fmt: skip
+                         "unseen": unseen})  # fmt: skip
         elif (concept := by_name.get((r.get("concept") or "").lower())) and not concept.held_out:
             accept = [*concept.definitions, *concept.facts, *concept.relations.values()]
             answer = concept.relation("use") if "use" in concept.relations else concept.definition()
-            rows.append(fact_row("fine", concept, r["request"], answer, accept, part == "test"))
+            rows.append(fact_row("fine", concept, r["request"], r["answer"] or answer, accept, unseen))
     return rows
 
 

@@ -2,15 +2,17 @@
 
 import json
 import random
+import re
 
 import pytest
 
-from factory import datasets, skills
+from factory import ROOT, datasets, skills
 from factory.datasets import key_of, words_of
 from factory.knowledge import load_concepts, read_concepts, true_statements
 from factory.plain_text import PlainText
 from factory.problem_tables import SEEN_STORIES, UNSEEN_STORIES
 from factory.problems import make_problem, problem_key
+from helper.overlap import nearest
 
 CONCEPTS = load_concepts()
 SIZES = datasets.Sizes()
@@ -65,6 +67,23 @@ def test_unseen_wordings_stand_in_no_sft_row():
     assert not any(row["unseen"] for row in SFT)
     unseen = [row for row in SUITES["instructions"] if row["unseen"]]
     assert len(unseen) >= 200
+
+
+def test_more_requests_are_of_other_topics_and_far_from_the_rows():
+    more = SUITES["requests"]
+    fine = [row for row in more if row["skill"] == "fine"]
+    files = sorted((ROOT / "data").glob("*/train.jsonl"))
+    assert {path.parent.name for path in files} >= {"sft", "turns", "identity", "preferences", "maths"}
+    texts = [text for path in files for text in re.findall(r'"((?:[^"\\]|\\.)*)"', path.read_text())]
+    trained = {key_of(text) for text in texts}
+    assert len(trained) > 4000 and not {key_of(row["question"]) for row in more} & trained
+    assert max(nearest([row["question"] for row in more], [row["question"] for row in SFT])[0]) < 0.67
+    topics = [row["subject"] for row in fine]
+    others = [row for part in ("train", "test") for row in skills.refusal_rows(part, CONCEPTS)]
+    assert len(set(topics)) == len(topics) and not set(topics) & {row.get("subject") for row in others}
+    assert not {key_of(row["question"]) for row in more} & {key_of(row["question"]) for row in others}
+    true = {concept.name: true_statements(concept) for concept in CONCEPTS}
+    assert all(row["answer"] in true[row["subject"]] for row in fine)
 
 
 def test_maths_is_disjoint_from_sft_and_evaluation():

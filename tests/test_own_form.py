@@ -1,12 +1,14 @@
 """Suites in the base model's own form: wordings of the text, prompts that a right answer completes, honest verdicts."""
 
+import json
 import random
 
 import pandas as pd
 import pytest
 
 from factory import knowledge, plain_text
-from helper import grade, load_course_dataset, load_suite
+from helper import grade, load_course_dataset, load_suite, load_suites, project_folder
+from helper.by_model import TABLES
 from helper.own_form import (
     FAQ,
     SENTENCES,
@@ -19,7 +21,7 @@ from helper.own_form import (
     what_sft_did,
 )
 
-SUITES = ("instructions", "held_out_concepts", "word_problems")
+SUITES = ("instructions", "held_out_concepts", "word_problems", "requests")
 ROWS = [row for name in SUITES for row in load_suite(name)]
 ABSENT = {"refuse", "identity"}
 
@@ -111,6 +113,24 @@ def test_few_shot_prompts_end_with_the_question_and_do_not_hold_it_twice():
         assert prompt.rstrip("\n").endswith(row["question"] if skill in TASKS else "Answer:")
     with pytest.raises(ValueError, match="No examples"):
         few_shot_prompt(row_of("reverse"), [], random.Random(0))
+
+
+def test_every_skill_of_the_lessons_ledger_has_60_questions():
+    suites = load_suites(TABLES["02_sft"]["suites"][0])
+    more = load_suites({"requests": None})
+
+    def evaluate(model, tokenizer, rows, longest):
+        return pd.DataFrame(rows)[["id", "skill"]].assign(right=True)
+
+    names = {"suites": suites, "more": more, "every": suites | more, "cloze": [{}], "LONGEST": 112, "SEED": 0, "pd": pd}
+    names |= {"random": random, "evaluate": evaluate, "model": None, "tokenizer": None}
+    lesson = json.loads((project_folder() / "notebooks" / "02_sft.ipynb").read_text(encoding="utf-8"))
+    exec("".join(next(cell for cell in lesson["cells"] if cell["id"] == "02-before")["source"]), names)
+    counts = ledger({"all": names["these"](names["before"])})["n"]
+    assert len(counts) == 18 and counts.min() >= 60, counts
+    asked = {row["id"] for row in names["asked"]}
+    few = [row["id"] for row in suites["instructions"] if row["skill"] in ("refuse", "fine")]
+    assert asked >= {*few, *(row["id"] for row in more["requests"])}
 
 
 def table(skill, right, start=0):
