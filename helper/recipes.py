@@ -11,6 +11,8 @@ import difflib
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,8 @@ from helper.machine.threads import all_threads
 
 GRACE = 20  # seconds that a run has to end after it has written everything
 METHODS = ("sft", "dpo", "grpo", "kto", "rloo", "reward", "distillation")
+LAST_LINES = 20  # of a failed process's stderr, in the error
+OF_TORCHRUN = r"rank +: (\d+) .*\n +exitcode +: (-?\d+)"  # each process that failed, in what it says at the end
 SECTIONS = ("fsdp_config", "deepspeed_config")  # of an accelerate file, with keys of their own
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -174,7 +178,7 @@ def run_recipe(path: str | Path, processes: int = 1, program: str | Path = "", *
 
     `program`: another script that takes the same arguments. `settings`: over those of the file. Results go into a
     temporary folder, unless `output_dir` names another. Without a network; two processes talk over the loopback with
-    gloo. Raises RecipeError for a wrong recipe, RuntimeError, with the last lines, when the program fails.
+    gloo. Raises RecipeError for a wrong recipe, RuntimeError as `launch` does when the program fails.
     """
     recipe, method = check_recipe(path), _method(Path(path))
     with tempfile.TemporaryDirectory() as folder:
@@ -207,26 +211,41 @@ def launch(
 
     Each process gets its share of the cores. torchrun chooses a free port. Now and then a process of gloo waits at its exit
     for one that has gone: when `complete` says that everything is written, the run is ended GRACE seconds later. Raises
-    RuntimeError, with the last lines, when it fails or takes longer than `seconds`.
+    RuntimeError when it takes longer than `seconds`, or when it fails: then with the rank of each process that failed by
+    itself, and the last lines of its stderr.
     """
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     more = {"OMP_NUM_THREADS": str(max(1, all_threads() // processes)), **_loopback(), **(environment or {})}
     path = os.pathsep.join([str(project_folder()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     given = {**os.environ, **QUIET, **more, "PYTHONPATH": path}
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as warned:
-        run = subprocess.Popen(
-            [sys.executable, *several, *words], cwd=project_folder(), env=given, stdout=said, stderr=warned, text=True
-        )
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as warned, tempfile.TemporaryDirectory() as logs:
+        apart = ["--redirects", "2", "--log-dir", logs] if several else []  # the stderr of each process in a file of its own
+        command = [sys.executable, *several, *apart, *words]
+        run = subprocess.Popen(command, cwd=project_folder(), env=given, stdout=said, stderr=warned, text=True)
         ended = _wait(run, seconds, complete)
         texts = []
         for file in (said, warned):
             file.seek(0)
             texts.append(file.read())
+        failed = run.returncode and not complete()
+        why = _why_it_failed(*texts, run.returncode, Path(logs)) if failed else ""
     if not ended:
         raise RuntimeError(f"{' '.join(words)}: not done after {seconds} s.")
-    if run.returncode and not complete():
-        raise RuntimeError(f"{' '.join(words)} failed:\n{''.join(texts)[-3000:]}")
+    if failed:
+        raise RuntimeError(f"{' '.join(words)} failed.\n{why}")
     return texts[0]
+
+
+def _why_it_failed(said: str, warned: str, code: int, logs: Path) -> str:
+    """Rank, exit code and last lines of stderr of each process that failed by itself (torchrun ends the others)."""
+    of_torchrun = [(rank, code) for rank, code in re.findall(OF_TORCHRUN, warned) if int(code) != -signal.SIGTERM]
+    found = []
+    for rank, ended_with in of_torchrun or [(None, code)]:
+        own = "".join(path.read_text("utf-8", errors="replace") for path in logs.rglob(f"{rank}/stderr.log"))
+        lines = (own or warned or said).strip().splitlines()[-LAST_LINES:]
+        who = "It" if rank is None else f"The process of rank {rank}"
+        found.append(f"{who} ended with {ended_with}; the last lines:\n" + "\n".join(lines))
+    return "\n".join(found)
 
 
 def _wait(run: subprocess.Popen, seconds: float, complete: Callable[[], bool]) -> bool:

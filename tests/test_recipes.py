@@ -124,9 +124,25 @@ def sft_on_two(**settings):
 
 def test_a_program_that_fails_says_why(tmp_path):
     script = tmp_path / "broken.py"
-    script.write_text("raise SystemExit('nothing works')")
-    with pytest.raises(RuntimeError, match="nothing works"):
+    script.write_text("print('as planned', flush=True)\nraise ValueError('nothing works')")
+    with pytest.raises(RuntimeError, match=r"It ended with 1; the last lines:\nTraceback[^$]*nothing works$") as raised:
         launch([str(script)])
+    assert "as planned" not in str(raised.value)
+    script.write_text("print('the reason')\nraise SystemExit(3)")
+    with pytest.raises(RuntimeError, match=r"It ended with 3; the last lines:\nthe reason$"):
+        launch([str(script)])
+
+
+def test_of_several_processes_the_one_that_failed_is_named(tmp_path):
+    script = tmp_path / "broken.py"
+    script.write_text(
+        "import os, sys, time\nrank = os.environ['RANK']\nprint('rank', rank, 'begins', file=sys.stderr, flush=True)\n"
+        "if rank == '1':\n    raise ValueError('no rows left')\ntime.sleep(600)\n"
+    )
+    with pytest.raises(RuntimeError, match=r"rank 1 ended with 1; the last lines:\nrank 1 begins") as raised:
+        launch([str(script)], processes=2)
+    told = str(raised.value)
+    assert told.endswith("ValueError: no rows left") and "rank 0" not in told and "ChildFailedError" not in told
 
 
 def test_sharding_leaves_each_process_half(tmp_path):

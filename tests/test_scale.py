@@ -56,11 +56,28 @@ def test_parts_come_and_go_with_the_method():
     assert sharded == sorted(sharded, reverse=True)
 
 
+def test_the_sampler_is_whole_on_each_gpu_unless_it_is_cut():
+    """A copy for each group of `tensor_parallel` GPUs, whatever the trainer shards; nothing else depends on it."""
+    whole, quarter = (plan_run(SHAPES["8B"], "grpo", gpus=8, tensor_parallel=n) for n in (1, 4))
+    assert whole == plan_run(SHAPES["8B"], "grpo", gpus=8)
+    assert whole.parts["sampler's weights"] == 2 * whole.parameters == 4 * quarter.parts["sampler's weights"]
+    assert whole.memory - quarter.memory == pytest.approx(1.5 * whole.parameters) and quarter.flops == whole.flops
+    assert plan_run(SHAPES["8B"], "grpo", gpus=64).parts["sampler's weights"] == 2 * whole.parameters
+    fast = {"gpus": 8, "gpu": GPUS["H100, 80 GB"]}  # which reads the weights for longer than it multiplies by them
+    assert plan_run(SHAPES["8B"], "grpo", tensor_parallel=4, **fast).hours < plan_run(SHAPES["8B"], "grpo", **fast).hours
+    assert plan_run(SHAPES["8B"], gpus=8, tensor_parallel=4) == plan_run(SHAPES["8B"], gpus=8)  # SFT has no sampler
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"method": "ppo"}, {"trained": "half"}, {"gpus": 0}, {"gpus": True}, {"sharding": "zero4"}, {"utilisation": 0}]
-)
+    "wrong",
+    [
+        {"method": "ppo"}, {"trained": "half"}, {"gpus": 0}, {"gpus": True}, {"sharding": "zero4"}, {"utilisation": 0},
+        {"tensor_parallel": 0}, {"tensor_parallel": 2}, {"gpus": 8, "tensor_parallel": 3},
+        {"gpus": 8, "tensor_parallel": 16},
+    ],
+)  # fmt: skip
 def test_what_does_not_go_together_is_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=list(wrong)[-1]):
         plan_run(SHAPES["0.5B"], **wrong)
 
 

@@ -1,4 +1,4 @@
-"""The recorded runs of lesson 10: recipes on one process and on two, and GRPO on answers of an older model.
+"""The recorded runs of lesson 10: recipes on one process and on two, GRPO on answers of an older model, and three trackers.
 
 10_two_processes.json
     command, seeds
@@ -7,6 +7,7 @@
 10_staleness.json: `factory/recordings/staleness.py`
     command, seeds, threads, settings, arms, before, runs, as in 08_expert_iteration.json; runs also "samples",
                "reward", "apart": a number for each step
+10_tracking.json: `factory/recordings/tracking.py`
 
 Left out on purpose: more than two processes; GPUs.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.shared import command
 from factory.recordings.staleness import record_staleness
+from factory.recordings.tracking import record_tracking
 from helper.recipes import check_recipe, run_recipe
 
 BY_ROW = "recipes/grpo_by_row.py"
@@ -45,4 +47,7 @@ def record_two_processes(seeds: list[int], path: Path) -> dict:
 
 
 RECORDINGS: dict = {"two_processes": (record_two_processes, "10_two_processes.json")}
-LONG = {"staleness": (record_staleness, "10_staleness.json")}  # recorded by name only
+LONG = {  # recorded by name only: hours, and what takes packages that the course does not have
+    "staleness": (record_staleness, "10_staleness.json"),
+    "tracking": (record_tracking, "10_tracking.json"),
+}

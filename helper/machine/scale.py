@@ -3,7 +3,8 @@
 Weights, gradients and AdamW's state in mixed precision as in ZeRO (Rajbhandari et al. 2019, arXiv 1910.02054, section 3.1):
 2 + 2 + 12 bytes a weight. Activations, the last layer and caches as in `helper.machine.sizes`. What is known of GPUs is
 the makers' (dense bf16 operations a second, bytes of memory a second); the share of it that a run reaches is yours to say.
-Left out on purpose: tensor, pipeline and context parallelism, offloading, the time of communication.
+Left out on purpose: tensor parallelism of the trainer (the sampler's is counted), pipeline and context parallelism,
+offloading, the time of communication.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ class Plan(NamedTuple):
 def plan_run(
     config, method: str = "sft", trained: str = "full", gpus: int = 1, sharding: str = "zero3", *,
     gpu: Gpu = GPUS["A100, 80 GB"], tokens: float = 1e8, rows: int = 1, length: int = 2048, checkpointing: bool = True,
-    rank: int = 16, beta: float | None = None, utilisation: float = 0.4,
+    rank: int = 16, beta: float | None = None, utilisation: float = 0.4, tensor_parallel: int = 1,
 ) -> Plan:  # fmt: skip
     """Memory of each GPU, operations and hours of a run of `tokens` tokens.
 
     `rows`: texts at once on each GPU (for DPO pairs). `tokens`: of all training texts; of GRPO, all that is sampled. `beta`
     above 0 keeps a reference (None: DPO does, GRPO does not); LoRA switches its adapter off instead. `utilisation`: share
-    of the GPU's operations that training reaches. Raises ValueError for settings that do not go together.
+    of the GPU's operations that training reaches. `tensor_parallel`: GPUs that share one copy of GRPO's sampler, as vLLM's
+    `tensor_parallel_size` (1: each GPU has a whole copy). Raises ValueError for settings that do not go together.
     """
-    _check(method, trained, gpus, sharding, utilisation)
+    _check(method, trained, gpus, sharding, utilisation, tensor_parallel)
     keeps = (method == "dpo" if beta is None else beta > 0) and method != "sft"
     total = count_parameters(config)
     learned = total if trained == "full" else lora_parameters(config, rank, ALL_LINEAR)
@@ -73,13 +75,14 @@ def plan_run(
     shares["activations"] = activation_bytes(config, texts, length, "bfloat16", False, "sdpa", checkpointing)
     shares["last layer"] = last_layer_bytes(config, texts, length, "bfloat16", trained == "full")
     if method == "grpo":
-        shares["sampler's weights"] = 2 * total / gpus
+        shares["sampler's weights"] = 2 * total / tensor_parallel
         shares["key-value cache"] = cache_bytes(config, WAITING, length, "bfloat16")
     shares["libraries"] = OVERHEAD
     flops = operations(total, tokens, method, trained, checkpointing, keeps)
     sampling = 2 * total * tokens if method == "grpo" else 0
     seconds = (flops - sampling) / (gpu.flops * utilisation)
-    seconds += max(sampling / (gpu.flops * utilisation), sampling / (WAITING * gpu.bandwidth))  # a token reads all weights
+    read = sampling / (WAITING * tensor_parallel)  # bytes: a step of a copy reads its weights for all that wait at its GPUs
+    seconds += max(sampling / (gpu.flops * utilisation), read / gpu.bandwidth)
     return Plan({name: size for name, size in shares.items() if size}, flops, seconds / gpus / 3600, learned, total)
 
 
@@ -119,11 +122,13 @@ def operations(total: float, tokens: float, method: str, trained: str, checkpoin
     return each * total * tokens
 
 
-def _check(method: str, trained: str, gpus: int, sharding: str, utilisation: float) -> None:
+def _check(method: str, trained: str, gpus: int, sharding: str, utilisation: float, tensor_parallel: int) -> None:
     for name, value, known in (("method", method, METHODS), ("trained", trained, TRAINED), ("sharding", sharding, SHARDING)):
         if value not in known:
             raise ValueError(f"{name}={value!r:.40}: give one of {', '.join(known)}.")
     if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 1:
         raise ValueError(f"gpus={gpus!r:.40}: give a whole number from 1.")
+    if tensor_parallel not in range(1, gpus + 1) or gpus % tensor_parallel:
+        raise ValueError(f"tensor_parallel={tensor_parallel!r:.40}: give a divisor of the {gpus} GPUs.")
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation={utilisation!r:.40}: give a share, above 0 and at most 1.")
