@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -107,6 +108,7 @@ def record_best_of_n(seeds: list[int], path: Path) -> None:
     for seed in seeds:
         if seed in done:
             continue
+        begun = time.process_time()
         model, tokenizer, _ = model_and_problems()
         problems = load_suite("word_problems")[:PROBLEMS]
         questions, sampling = [row["question"] for row in problems for _ in range(BEST_OF)], {"num_samples": BEST_OF}
@@ -120,7 +122,7 @@ def record_best_of_n(seeds: list[int], path: Path) -> None:
         for size in SIZES:
             scores = score_conversations(reward_model(size, seed), tokenizer, asked_and_answered(questions, texts))
             run["proxy"][str(size)] = curve(scores)
-        record["runs"].append(run)
+        record["runs"].append(run | {"cpu_seconds": round(time.process_time() - begun)})
         print("best of n", seed, sum(gold) / len(gold), flush=True)
         write(record, path)
 
@@ -151,7 +153,7 @@ def proxy_of(cure: str, size: int, seed: int, more: tuple = ()) -> Callable:
 
 
 def cheater_pairs(seed: int) -> tuple:
-    """Pairs (question, right answer, wrong one scored higher) from the policy of β = 0 and the middle size."""
+    """Pairs (question, a right sample of the start, a wrong answer of the policy of β = 0 and the middle size)."""
     *_, model, tokenizer = one_policy("", 0.0, SIZES[1], seed)
     _, _, rows = model_and_problems()
     rows, answers = rows[: SIZES[1]], answers_to_rows(seed, SIZES[1])
@@ -209,11 +211,13 @@ def record_over_laboratory(seeds: list[int], path: Path) -> None:
         for cure, beta, size in arms():
             if (cure, beta, size, seed) in done:
                 continue
+            begun = time.process_time()
             curves, centre, model, tokenizer = one_policy(cure, beta, size, seed)
             texts, right = answered(model, tokenizer)
             looked = random.Random(f"{cure} {beta} {size} {seed}").sample(range(len(texts)), 6)  # not picked by us
             shown = [[problems[i]["question"], texts[i], bool(right[i])] for i in looked]
             run = {"cure": cure, "beta": beta, "size": size, "seed": seed, "centre": round(centre, 3), **curves}
+            run |= {"cpu_seconds": round(time.process_time() - begun)}
             record["runs"].append(run | {"right": as_digits(right), "shown": shown})
             print(cure, beta, size, seed, sum(right) / len(right), flush=True)
             write(record, path)
