@@ -1,15 +1,15 @@
-"""The recorded runs of lesson 09: ways to the same accuracy, and GRPO under a KL penalty; tables and verdicts over seeds.
+"""The recorded runs of lesson 09: ways to the same accuracy, GRPO under a KL penalty, and in two rounds; tables, verdicts.
 
 A number of a run (a KL, a loss) is compared seed by seed; answers are compared by `helper.preference_runs.apart`.
-Left out on purpose: training (`factory/recordings/razor.py`, `kl_prices.py`).
+Left out on purpose: training (`factory/recordings/razor.py`, `kl_prices.py`, `two_rounds.py`).
 """
 
 import pandas as pd
 
-from helper.intervals import few_runs_interval
+from helper.intervals import differences_over_seeds, few_runs_interval
 from helper.recorded import is_verdicts, load_runs, share_right
 
-KINDS = ("razor", "kl_prices")
+KINDS = ("razor", "kl_prices", "two_rounds")
 
 
 def load_pipeline_runs(kind: str) -> dict:
@@ -54,3 +54,27 @@ def gap_in_words(record: dict, column: str, first: str, second: str, unit: str =
         return f"{column}, {first} minus {second}: {mean:+.3f} {unit}; one seed, which says nothing of the next"
     word = "beyond chance" if low > 0 or high < 0 else "within chance"
     return f"{column}, {first} minus {second}: {mean:+.3f} {unit} ({low:+.3f} to {high:+.3f}; {seeds} seeds), {word}"
+
+
+def against(record: dict, control: str, columns: list[str]) -> pd.DataFrame:
+    """A row for each column and arm: the arm minus `control` over the seeds that all arms have, with half widths of 95%.
+
+    `one`: of one interval alone, `all`: of all arms' at once (`helper.intervals.differences_over_seeds`). `verdict`: beyond
+    chance where the difference is above `all`, a hint where it is above `one`. Shares of verdicts are told in points.
+    Raises ValueError for fewer than two arms or two seeds in common, or without the control.
+    """
+    arms = list(dict.fromkeys(run["arm"] for run in record["runs"]))
+    found = {(run["arm"], run["seed"]): run for run in record["runs"]}
+    seeds = [seed for seed in sorted({seed for _, seed in found}) if all((arm, seed) in found for arm in arms)]
+    rows = []
+    for column in columns:
+        scores = {arm: [_number(found[arm, seed][column]) for seed in seeds] for arm in arms}
+        differences, one, every = differences_over_seeds(scores, control)
+        for arm, gained in differences.items():
+            word = "beyond chance" if abs(gained) > every else "a hint" if abs(gained) > one else "no difference seen"
+            rows.append({"of": column, "arm": arm, "difference": gained, "one": one, "all": every, "verdict": word})
+    return pd.DataFrame(rows).set_index(["of", "arm"])
+
+
+def _number(value) -> float:
+    return 100 * share_right(value) if is_verdicts(value) else value

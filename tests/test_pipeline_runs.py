@@ -36,6 +36,18 @@ def test_words():
     assert "one seed" in runs.gap_in_words(one, "kl", "SFT", "GRPO")
 
 
+def test_all_arms_against_one():
+    near = [{"arm": arm, "seed": s, "kl": k + s + d / 100, "suite": "11" if arm == "b" else "10"}
+            for s in range(3) for arm, k, d in (("a", 2, s), ("b", 3, 0), ("c", 2, -s))]  # fmt: skip
+    table = runs.against({"runs": [*near, {**near[0], "seed": 9, "kl": 99.0}]}, "a", ["kl", "suite"])
+    assert list(table.index) == [("kl", "b"), ("kl", "c"), ("suite", "b"), ("suite", "c")]
+    assert table.loc[("kl", "b"), "difference"] == pytest.approx(0.99) and table.loc[("suite", "b"), "difference"] == 50
+    assert table["verdict"].tolist() == ["beyond chance", "no difference seen", "beyond chance", "no difference seen"]
+    assert (table["all"] >= table["one"]).all()
+    with pytest.raises(ValueError, match="two or more seeds"):
+        runs.against({"runs": near[:3]}, "a", ["kl"])
+
+
 def test_a_record_that_is_not_there_names_its_command(monkeypatch):
     def missing(name):
         raise FileNotFoundError(name)
@@ -43,5 +55,5 @@ def test_a_record_that_is_not_there_names_its_command(monkeypatch):
     monkeypatch.setattr("helper.recorded.load_recorded", missing)
     record = runs.load_pipeline_runs("razor")
     assert record["runs"] == [] and "--only razor" in record["command"]
-    with pytest.raises(ValueError, match="razor, kl_prices"):
+    with pytest.raises(ValueError, match="razor, kl_prices, two_rounds"):
         runs.load_pipeline_runs("beta")

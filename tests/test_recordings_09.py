@@ -1,4 +1,4 @@
-"""The recordings of lesson 09: rows, checkpoints, the penalty and its controller; one tiny run of each."""
+"""The recordings of lesson 09: rows, checkpoints, the penalty and its controller, two rounds; one tiny run of each."""
 
 import json
 from itertools import islice
@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 
-from factory.recordings import kl_prices, razor
+from factory.recordings import kl_prices, razor, two_rounds
 from factory.recordings.practice_rounds import TRAINED, VALIDATION, start, validation_rows
 from factory.recordings.razor import ARMS, TARGET, asked, rows_of, trained_to_target
 
@@ -107,3 +107,46 @@ def test_the_penalty_is_taken_from_the_rewards_and_beta_follows_the_kl(monkeypat
 
 def kl_prices_reward(completions, **kwargs):
     return [1.0] * len(completions)
+
+
+def test_an_arm_of_two_rounds_goes_from_its_rows_back_to_the_start(tmp_path, monkeypatch):
+    small(monkeypatch)
+    few = {name: rows[:4] for name, rows in two_rounds.suites().items()}
+    monkeypatch.setattr(two_rounds, "suites", lambda: few)
+    arms = {"one long run": (3, False, 0), "two rounds": (2, True, 1), "start's rows": (0, True, 1)}
+    for name, value in {"ARMS": arms, "HALF": 2, "MIDDLE": 1, "ASKED": 12, "ROWS": 3, "BATCH": 4, "GENERAL": 1}.items():
+        monkeypatch.setattr(two_rounds, name, value)
+    monkeypatch.setattr(two_rounds, "LOOP", two_rounds.LOOP | {"prompts_per_step": 2})
+    writers, trained, practised = [], [], []
+    accepted, imitate, practise = two_rounds.accepted, two_rounds.imitate, two_rounds.practise
+    monkeypatch.setattr(two_rounds, "accepted", lambda model, seed: writers.append(moved(model)) or accepted(model, seed))
+    monkeypatch.setattr(two_rounds, "imitate", lambda model, *rest: trained.append(moved(model)) or imitate(model, *rest))
+    monkeypatch.setattr(two_rounds, "practise", lambda m, *rest: practised.append((moved(m), *rest)) or practise(m, *rest))
+    path = tmp_path / "two_rounds.json"
+    two_rounds.record_two_rounds([0], path)
+    record = json.loads(path.read_text())
+    long, rounds, control = record["runs"]
+    assert writers == [True, False] and trained == [False, False]  # who writes differs, and all are trained from the start
+    assert [first[2:] for first in practised] == [(1, 3), (1, 2), (3, 1), (1, 0), (3, 1)]
+    assert [first[0] for first in practised] == [False, False, True, False, True]
+    assert (long["updates"], rounds["updates"], control["updates"]) == (3, 4, 2)
+    assert rounds["samples"] - control["samples"] == 2 * two_rounds.STEP and "acceptance" not in long
+    assert 1 <= rounds["rows"] <= 3 and len(rounds["stages"]["SFT"]) == 2 and len(rounds["word_problems"]) == 4
+
+
+def moved(model) -> bool:
+    """Whether the model is not the start any more."""
+    return razor.weights_moved(start()[0], model)["all"] > 0
+
+
+def test_rejection_sampling_asks_what_no_practice_asks(monkeypatch):
+    asked, drawn = [], []
+    monkeypatch.setattr(
+        two_rounds, "sampled", lambda model, rows, seed: asked.append(rows) or ([["x"]] * len(rows), [[1.0]] * len(rows))
+    )
+    rows, about = two_rounds.accepted(None, 0)
+    for step in range(1, 40):
+        drawn += two_rounds.draw(start()[2][: two_rounds.KEPT_APART], 12, 0, step)
+    questions = [{row["prompt"][0]["content"] for row in each} for each in (asked[0], drawn)]
+    assert not questions[0] & questions[1] and len(questions[0]) == two_rounds.ASKED
+    assert len(rows) == about["rows"] == two_rounds.ROWS

@@ -1,7 +1,7 @@
-"""The recorded runs of lesson 09: ways to the same accuracy, and what a KL penalty costs. All begin with `sprout-instruct`.
+"""The recorded runs of lesson 09: ways to the same accuracy, the price of a KL penalty, RL in two rounds.
 
-A run that its file holds is not made again, so seeds can be added later. Verdicts are texts, a "0" or "1" for each question
-in the suite's order (`helper.recorded.share_right`); KL is in nats.
+All begin with `sprout-instruct`. A run that its file holds is not made again, so seeds can be added later. Verdicts are
+texts, a "0" or "1" for each question in the suite's order (`helper.recorded.share_right`); KL is in nats.
 
 09_razor.json
     what, command, threads
@@ -22,15 +22,25 @@ in the suite's order (`helper.recorded.share_right`); KL is in nats.
     before     {"word_problems", "other_skills": verdicts}
     runs       rows {"arm", "seed", "log": [[KL of an answer, share right, β] of each batch], "word_problems",
                "other_skills": verdicts, "kl_forward", ... as above}
+09_two_rounds.json
+    settings   {"rate", "answers_a_step", "sft_steps", "asked", "rows", "batch", "general", "longest"}
+    arms       name -> [steps of GRPO, whether the start is trained on accepted answers then, steps of GRPO after that]
+    before     {"word_problems" (500), "other_skills" (180): verdicts}
+    runs       rows {"arm", "seed", "samples": answers used, "updates", "cpu_seconds", "acceptance": share of right answers
+               among the writer's, "kept": right and different ones, "rows": of them trained on, "problems": to how many
+               problems, "stages": {"writer", "SFT": verdicts on every second word problem}, "word_problems",
+               "other_skills": verdicts, "kl_forward", ... as above}
 
 Left out on purpose: answers (verdicts only), the choice of a learning rate.
 """
 
 from factory.recordings.kl_prices import record_kl_prices
 from factory.recordings.razor import record_razor
+from factory.recordings.two_rounds import record_two_rounds
 
 RECORDINGS = {"razor": (record_razor, "09_razor.json")}
 LONG = {  # recorded by name only; the file may be missing
     "kl_prices": (record_kl_prices, "09_kl_prices.json"),
+    "two_rounds": (record_two_rounds, "09_two_rounds.json"),
 }
 SHOWN: dict = {}
