@@ -6,15 +6,10 @@ Left out on purpose: the penalty in the loss (lesson 05 has both), a renewed ref
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from factory.recordings.lesson_03 import once, resumed
-from factory.recordings.practice_rounds import Clock, start, student, tests, verdicts
+from factory.recordings.practice_rounds import Clock, record_untuned, start, student, tests, verdicts
 from factory.recordings.razor import RATE, distances, grpo_steps
-from factory.recordings.shared import command, write
 from helper.algorithms import kl_in_reward, sample_batch
 from helper.algorithms.movement import adapted_beta
 from helper.machine.device import bf16_is_fast
@@ -56,10 +51,4 @@ def one_run(arm: str, seed: int) -> dict:
 def record_kl_prices(seeds: list[int], path: Path) -> None:
     """GRPO with four fixed β and with an adaptive one: gain, KL, other skills."""
     settings = {"steps": STEPS, "rate": RATE, "target_kl": TARGET_KL, "gain": GAIN}
-    record = resumed(path, {"what": "kl_prices", "settings": settings, "arms": ARMS})
-    record |= {"command": command("kl_prices", seeds), "threads": torch.get_num_threads()}
-    record["before"] = record.get("before") or verdicts(start()[0], tests())
-    write(record, path)
-    for seed in seeds:
-        for arm in ARMS:
-            once(record, path, "runs", {"arm": arm, "seed": seed}, partial(one_run, arm, seed))
+    record_untuned("kl_prices", seeds, path, ARMS, settings, lambda: verdicts(start()[0], tests()), one_run)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from factory.recordings.lesson_03 import TUNING_SEED, judged, message, once, other_rows, resumed, share, validation_rows
-from factory.recordings.shared import command, model_and_problems
+from factory.recordings.shared import command, model_and_problems, write
 from helper import generate_responses, load_course_dataset, load_suite, reward_func
 from helper.algorithms.batches import reward_texts
 from helper.recorded import share_right
@@ -151,6 +151,20 @@ def record_arms(
             about = {"arm": arm, "seed": seed, "learning_rate": best_rate(record, arm)}
             once(record, path, "runs", about, partial(finished, run, judge, arm, about["learning_rate"], seed))
     return record
+
+
+def record_untuned(
+    name: str, seeds: list[int], path: Path, arms: dict, settings: dict, before: Callable[[], dict],
+    run: Callable[[str, int], dict],
+) -> None:  # fmt: skip
+    """Run each arm with each seed, `run(arm, seed)` -> its row; `before()`, of the start, is made once."""
+    record = resumed(path, {"what": name, "settings": settings, "arms": arms})
+    record |= {"command": command(name, seeds), "threads": torch.get_num_threads()}
+    record["before"] = record.get("before") or before()
+    write(record, path)
+    for seed in seeds:
+        for arm in arms:
+            once(record, path, "runs", {"arm": arm, "seed": seed}, partial(run, arm, seed))
 
 
 def tried(run: Callable, arm: str, rate: float) -> dict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from factory.build import Build
 from factory.plain_text import PlainText
 from factory.pretrain import Recipe, batch_of_step, next_token_loss
 from factory.recordings.expert_iteration import LOOP
-from factory.recordings.lesson_03 import once, resumed, validation_rows
+from factory.recordings.lesson_03 import validation_rows
 from factory.recordings.practice_rounds import (
     LONGEST,
     QUESTIONS,
     TRAINED,
     VALIDATION,
     Clock,
+    record_untuned,
     sampled,
     shown,
     start,
@@ -35,7 +36,6 @@ from factory.recordings.practice_rounds import (
     verdicts,
     written_answers,
 )
-from factory.recordings.shared import command, write
 from helper import generate_responses, load_course_dataset, load_suite, reward_func
 from helper.algorithms import grpo_update, keep_verified, loss_of_rows, sample_batch
 from helper.algorithms.batches import draw
@@ -219,10 +219,6 @@ def record_razor(seeds: list[int], path: Path) -> None:
     """SFT, SFT with replay, SFT on own answers and GRPO to equal accuracy: KL, other skills, plain-text loss."""
     settings = {"target": TARGET, "validation": VALIDATION, "batch": BATCH, "longest": LONGEST, "prompts": PROMPTS}
     arms = {name: dict(zip(("rows", "rate", "first", "every", "most"), arm)) for name, arm in ARMS.items()}
-    record = resumed(path, {"what": "razor", "settings": settings, "arms": arms})
-    record |= {"command": command("razor", seeds), "threads": torch.get_num_threads()}
-    record["before"] = record.get("before") or measured(start()[0]) | {"validation": validation(start()[0])}
-    write(record, path)
-    for seed in seeds:
-        for arm in ARMS:
-            once(record, path, "runs", {"arm": arm, "seed": seed}, partial(one_run, arm, seed))
+    record_untuned(
+        "razor", seeds, path, arms, settings, lambda: measured(start()[0]) | {"validation": validation(start()[0])}, one_run
+    )

@@ -9,26 +9,26 @@ Left out on purpose: a reward model's choice among right answers, more than two 
 from __future__ import annotations
 
 import random
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from factory.recordings.expert_iteration import LOOP
-from factory.recordings.lesson_03 import once, other_rows, resumed
+from factory.recordings.lesson_03 import other_rows
 from factory.recordings.practice_rounds import (
     LONGEST,
     SAMPLES,
     TRAINED,
     Clock,
     acceptance,
+    record_untuned,
     sampled,
     start,
     student,
     verdicts,
 )
 from factory.recordings.razor import BATCH, RATE, as_completion, distances
-from factory.recordings.shared import command, write
 from helper import load_course_dataset, load_suite, reward_func
 from helper.algorithms import grpo_update, keep_verified, loss_of_rows, sample_batch
 from helper.algorithms.batches import draw
@@ -130,10 +130,4 @@ def record_two_rounds(seeds: list[int], path: Path) -> None:
         "rate": RATE, "answers_a_step": STEP, "sft_steps": MIDDLE, "asked": ASKED, "rows": ROWS, "batch": BATCH,
         "general": GENERAL, "longest": LONGEST,
     }  # fmt: skip
-    record = resumed(path, {"what": "two_rounds", "settings": settings, "arms": ARMS})
-    record |= {"command": command("two_rounds", seeds), "threads": torch.get_num_threads()}
-    record["before"] = record.get("before") or verdicts(start()[0], suites())
-    write(record, path)
-    for seed in seeds:
-        for arm in ARMS:
-            once(record, path, "runs", {"arm": arm, "seed": seed}, partial(one_run, arm, seed))
+    record_untuned("two_rounds", seeds, path, ARMS, settings, lambda: verdicts(start()[0], suites()), one_run)
