@@ -13,6 +13,7 @@ from factory import stages
 from factory.recordings.pass_at_k import record_pass_at_k
 from factory.recordings.reach import record_controls, record_distance
 from factory.recordings.rule_rewards import record_rule_rewards
+from factory.recordings.safety_weight import record_safety_weight
 from factory.recordings.shared import command, fresh, write
 from helper import evaluate, load_course_dataset, load_model_and_tokenizer, load_suite, reward_func
 from helper.rewards import random_reward
@@ -52,4 +53,5 @@ SHOWN = {"word_problems": "RL: unseen word problems", "other_skills": "RL: all o
 LONG = {  # recorded by name only
     "controls": (record_controls, "04_controls.json"),
     "rule_rewards": (record_rule_rewards, "04_rule_rewards.json"),
+    "safety_weight": (record_safety_weight, "04_safety_weight.json"),
 }

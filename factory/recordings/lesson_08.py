@@ -33,6 +33,11 @@ What the files hold, all of them:
     arms       "online DPO" (pairs from the current model each round), "offline DPO" (pairs of the same questions from the
                first model), "SFT on the chosen answers" (of the offline pairs)
     runs       also "samples", and "rounds", rows {"round", "pairs", "acceptance"}
+08_self_judged.json (recorded by name only)
+    arms       who picks the pairs of online DPO: "the answer key", "own vote", "own likelihood", "a coin"; eight answers to
+               a question, so 1440 samples
+    runs       also "rounds", rows {"round", "acceptance", "pairs", "chosen_right", "rejected_right", "upside_down": the
+               share of pairs with a wrong answer chosen and a right one rejected, "words": mean of chosen, of rejected}
 08_filters.json
     arms       "clean rows only", "no filter", "all filters", and "all but FILTER" for each filter: "exact duplicates",
                "near duplicates", "length", "wrong answers", "banned style". One learning rate, so `tuning` is empty
@@ -48,6 +53,7 @@ from factory.recordings.distilled import record_distillation
 from factory.recordings.expert_iteration import record_expert_iteration
 from factory.recordings.filtered_rows import record_filters
 from factory.recordings.online_pairs import record_dpo_online
+from factory.recordings.self_judged import record_self_judged
 
 RECORDINGS: dict = {
     "expert_iteration": (record_expert_iteration, "08_expert_iteration.json"),
@@ -55,3 +61,4 @@ RECORDINGS: dict = {
     "dpo_online": (record_dpo_online, "08_dpo_online.json"),
     "filters": (record_filters, "08_filters.json"),
 }
+LONG: dict = {"self_judged": (record_self_judged, "08_self_judged.json")}  # recorded by name only

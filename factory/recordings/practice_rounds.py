@@ -74,13 +74,13 @@ def written_answers() -> dict[str, str]:
     return {row["question"]: re.sub(r"#### (.*)", r"\\boxed{\1}", row["answer"]) for row in rows}
 
 
-def sampled(model, asked: list[dict], seed: int) -> tuple[list[list[str]], list[list[float]]]:
-    """SAMPLES answers to each problem, and 1.0 for each right one, else 0.0."""
+def sampled(model, asked: list[dict], seed: int, answers: int = SAMPLES) -> tuple[list[list[str]], list[list[float]]]:
+    """`answers` to each problem, and 1.0 for each right one, else 0.0."""
     groups = generate_responses(
         model, start()[1], full_message=[row["prompt"] for row in asked], max_new_tokens=LONGEST, temperature=1.0,
-        num_samples=SAMPLES, batch_size=len(asked) * SAMPLES, seed=seed,
+        num_samples=answers, batch_size=len(asked) * answers, seed=seed,
     )  # fmt: skip
-    each = [row for row in asked for _ in range(SAMPLES)]
+    each = [row for row in asked for _ in range(answers)]
     paid = reward_texts(each, [text for group in groups for text in group], [reward_func])
     return groups, paid.view(len(asked), -1).tolist()
 
