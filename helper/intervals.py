@@ -56,6 +56,23 @@ def paired_difference(before: list[bool], after: list[bool]) -> tuple[float, flo
     return p2 - p1, max(p2 - p1 - down, -1.0), min(p2 - p1 + up, 1.0)
 
 
+def unpaired_difference(first: list[bool], second: list[bool]) -> tuple[float, float, float]:
+    """The share in the first group less that in the second, of different questions: (difference, low, high).
+
+    Newcombe's square-and-add interval for two groups (Newcombe 1998, Statistics in Medicine 17:873-890, method 10).
+    Raises ValueError for an empty group, and for what is neither right nor wrong.
+    """
+    shares = []
+    for name, values in (("in the first group", first), ("in the second group", second)):
+        _check_right_or_wrong(name, values)
+        if len(values) == 0:
+            raise ValueError(f"There is nothing {name}: give one value or more.")
+        right = sum(map(bool, values))
+        shares.append((right / len(values), *wilson_interval(right, len(values))))
+    (p1, low1, high1), (p2, low2, high2) = shares
+    return p1 - p2, p1 - p2 - _joined(p1 - low1, high2 - p2, 0.0), p1 - p2 + _joined(high1 - p1, p2 - low2, 0.0)
+
+
 def _check_right_or_wrong(name: str, values) -> None:
     for place, value in enumerate(values):
         if isinstance(value, str) or not (np.isscalar(value) and value in (0, 1)):

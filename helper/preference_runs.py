@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from helper.intervals import mean_interval
+from helper.intervals import few_runs_interval, mean_interval
 from helper.recorded import is_verdicts, load_recorded, share_right
 
 KINDS = ("contrast", "beta_map", "variants", "new_names")
@@ -43,8 +43,9 @@ def arms_table(record: dict, by: str | list[str], suites: list[str]) -> pd.DataF
 def apart(record: dict, suite: str, first: Callable[[dict], bool], second: Callable[[dict], bool] | None = None) -> dict:
     """How much better the runs that `first` picks are than those of `second` (None: the model before), paired.
 
-    `difference`, `low`, `high`: the mean over questions of the difference, seeds averaged, and its 95% interval; `seeds`:
-    the difference of each seed. Raises ValueError where the two have no seed in common.
+    `difference`, `low`, `high`: the mean over questions of the difference, seeds averaged, and its 95% interval: what other
+    questions would change. `seeds`: the difference of each seed; `seeds_low`, `seeds_high`: Student's t interval of these,
+    infinite for one: what other trainings would change. Raises ValueError where the two have no seed in common.
     """
     verdicts = [{run["seed"]: list(map(int, run[suite])) for run in record["runs"] if pick(run)} for pick in
                 (first, second or (lambda run: False))]  # fmt: skip
@@ -57,13 +58,29 @@ def apart(record: dict, suite: str, first: Callable[[dict], bool], second: Calla
     means = [sum(column) / len(seeds) for column in zip(*each)]
     low, high = mean_interval(means, bounds=(-1.0, 1.0))
     by_seed = [sum(differences) / len(differences) for differences in each]
-    return {"difference": sum(means) / len(means), "low": low, "high": high, "seeds": by_seed}
+    _, seeds_low, seeds_high = few_runs_interval(by_seed)
+    return {
+        "difference": sum(means) / len(means), "low": low, "high": high, "seeds": by_seed,
+        "seeds_low": seeds_low, "seeds_high": seeds_high,
+    }  # fmt: skip
 
 
 def verdict(found: dict, first: str, second: str) -> str:
-    """What `apart` found, as a sentence. Beyond chance: the interval excludes 0, and all seeds point the same way."""
-    same_way = all(d > 0 for d in found["seeds"]) or all(d < 0 for d in found["seeds"])
-    beyond = (found["low"] > 0 or found["high"] < 0) and same_way
-    said = ("beats" if found["difference"] > 0 else "loses to") if beyond else "is not told apart from"
-    numbers = f"{100 * found['difference']:+.1f} points ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
-    return f"{first} {said} {second}: {numbers}; by seed {', '.join(f'{100 * d:+.1f}' for d in found['seeds'])}"
+    """What `apart` found, as a sentence.
+
+    "beats" or "loses to": both intervals exclude 0, over the questions and over the seeds. "is ahead of" or "is behind": the
+    one over the questions does, and all seeds point the same way, but so few seeds do not settle it.
+    """
+    up, seeds = found["difference"] > 0, found["seeds"]
+    same_way = all(d > 0 for d in seeds) or all(d < 0 for d in seeds)
+    if not (found["low"] > 0 or found["high"] < 0) or not same_way:
+        said = f"is not told apart from {second}"
+    elif found["seeds_low"] > 0 or found["seeds_high"] < 0:
+        said = f"{'beats' if up else 'loses to'} {second}"
+    else:
+        often = "with every seed, not settled over seeds" if len(seeds) > 1 else "with the one seed"
+        said = f"{'is ahead of' if up else 'is behind'} {second} {often}"
+    over = [f"over {name} {100 * found[low]:+.1f} to {100 * found[high]:+.1f}" for name, low, high in
+            (("questions", "low", "high"), ("seeds", "seeds_low", "seeds_high"))][: min(len(seeds), 2)]  # fmt: skip
+    each = f"; by seed {', '.join(f'{100 * d:+.1f}' for d in seeds)}" if len(seeds) > 1 else ""
+    return f"{first} {said}: {100 * found['difference']:+.1f} points ({'; '.join(over)}){each}"

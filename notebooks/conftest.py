@@ -14,6 +14,7 @@ import pytest
 from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 from nbmake.nb_result import NotebookResult
 
+from factory.processes import cores, left_alone, run_in
 from factory.run_lessons import failure
 
 MEMORY = 3e9  # bytes that a lesson may need: the peaks in the README, and room
@@ -21,26 +22,15 @@ MEMORY = 3e9  # bytes that a lesson may need: the peaks in the README, and room
 
 def lessons_at_once() -> int:
     """How many lessons may run side by side: from 1 to 4, as many as have a core and memory."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(4, cores, int(psutil.virtual_memory().available / MEMORY)))
+    return max(1, min(4, cores(), int(psutil.virtual_memory().available / MEMORY)))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """So many processes (pytest-xdist), a thread in each; `-n` and COURSE_THREADS go before.
-
-    One for a single lesson, and where somebody looks on: `-s`, `--collect-only`.
-    """
-    options = config.option
-    chosen = hasattr(config, "workerinput") or "COURSE_THREADS" in os.environ
-    chosen = chosen or config.getoption("numprocesses", 0) is not None  # 0: without the plugin
-    looked_at = options.capture == "no" or options.collectonly
-    one_file = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
-    if chosen or looked_at or one_file or not config.getoption("nbmake", False):
-        return
-    if (at_once := lessons_at_once()) > 1:
-        options.numprocesses, options.dist = at_once, "worksteal"
+    """So many processes, a thread in each; `-n` and COURSE_THREADS go before."""
+    chosen = left_alone(config) or "COURSE_THREADS" in os.environ
+    if config.getoption("nbmake", False) and not chosen and (at_once := lessons_at_once()) > 1:
+        run_in(config, at_once)
         os.environ |= {"COURSE_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 

@@ -2,9 +2,10 @@
 
 import gc
 import os
-from pathlib import Path
 
 import pytest
+
+from factory.processes import cores, left_alone, run_in
 
 pytest.register_assert_rewrite("exercise_tests")
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a test's few numbers are not worth a second thread
@@ -12,18 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a test's few nu
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Two processes (pytest-xdist) where there are two cores; `-n 0`, or another number, goes before.
-
-    One for a single file, which is through before two have begun; for notebooks, whose trainings slow one another
-    manyfold; and where somebody looks on: `--pdb`, `-s`, `--collect-only`.
-    """
-    options = config.option
-    chosen = hasattr(config, "workerinput") or config.getoption("numprocesses", 0) is not None  # 0: without the plugin
-    looked_at = options.usepdb or options.capture == "no" or options.collectonly
-    one_file = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores > 1 and not (chosen or looked_at or one_file or config.getoption("nbmake", False)):
-        options.numprocesses, options.dist = 2, "worksteal"
+    """Two processes where there are two cores; `-n 0`, or another number, goes before. Notebooks have a conftest.py too."""
+    if cores() > 1 and not (left_alone(config) or config.getoption("nbmake", False)):
+        run_in(config, 2)
 
 
 def pytest_collection_finish():

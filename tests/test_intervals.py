@@ -14,6 +14,7 @@ from helper.intervals import (
     paired_difference,
     pass_at_k,
     t_quantile,
+    unpaired_difference,
     wilson_interval,
 )
 
@@ -40,6 +41,19 @@ def test_paired_difference_on_a_published_table():
     before, after = pairs(1, 1, 7, 12)
     assert paired_difference(before, after) == pytest.approx((6 / 21, 0.026, 0.507), abs=5e-4)
     assert paired_difference(after, before) == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+
+
+def test_the_difference_of_two_groups_on_published_tables():
+    # Newcombe 1998, Statistics in Medicine 17:873-890, table II, method 10: 56/70 - 48/80, 9/10 - 3/10
+    for (right, n), (other, m), expected in [((56, 70), (48, 80), (0.0524, 0.3339)), ((9, 10), (3, 10), (0.1705, 0.8090))]:
+        first, second = [True] * right + [False] * (n - right), [1] * other + [0] * (m - other)
+        assert unpaired_difference(first, second) == pytest.approx((right / n - other / m, *expected), abs=5e-5)
+        low, high = unpaired_difference(second, first)[1:]
+        assert (-high, -low) == pytest.approx(expected, abs=5e-5)
+    with pytest.raises(ValueError, match="in the second group"):
+        unpaired_difference([True], [])
+    with pytest.raises(ValueError, match="in the first group is 0.5"):
+        unpaired_difference([0.5], [True])
 
 
 @pytest.mark.parametrize("cells", [(10, 0, 0, 0), (0, 0, 0, 10), (5, 0, 0, 5), (1, 0, 0, 99), (1, 0, 0, 0)])

@@ -1,9 +1,12 @@
 """The recorded runs of lesson 03: tables, paired differences and verdicts by hand, and what is committed."""
 
+import math
+
 import pandas as pd
 import pytest
 
 from helper.figures.preferences import plot_differences, plot_success_against_kl
+from helper.intervals import few_runs_interval
 from helper.preference_runs import KINDS, apart, arms_table, load_preference_runs, runs_table, verdict
 from helper.recorded import is_verdicts
 
@@ -39,12 +42,26 @@ def test_arms_are_paired_by_question_and_seed():
         apart(RECORD, "suite", picked("one"), picked("three"))
 
 
-def test_a_difference_counts_only_beyond_chance_and_when_all_seeds_agree():
-    sure = {"difference": 0.1, "low": 0.05, "high": 0.15, "seeds": [0.1, 0.12, 0.08]}
-    assert verdict(sure, "A", "B") == "A beats B: +10.0 points (+5.0 to +15.0); by seed +10.0, +12.0, +8.0"
-    assert " loses to " in verdict({"difference": -0.1, "low": -0.2, "high": -0.05, "seeds": [-0.1] * 3}, "A", "B")
+def test_a_difference_counts_only_beyond_the_chance_of_questions_and_of_seeds():
+    sure = {"difference": 0.1, "low": 0.05, "high": 0.15, "seeds": [0.1, 0.12, 0.08], "seeds_low": 0.05, "seeds_high": 0.15}
+    told = "+10.0 points (over questions +5.0 to +15.0; over seeds +5.0 to +15.0); by seed +10.0, +12.0, +8.0"
+    assert verdict(sure, "A", "B") == f"A beats B: {told}"
+    lost = {key: [-d for d in value] if key == "seeds" else -value for key, value in sure.items()}
+    lost |= {"low": -0.15, "high": -0.05, "seeds_low": -0.15, "seeds_high": -0.05}
+    assert " loses to B: " in verdict(lost, "A", "B")
     for change in ({"low": -0.01}, {"seeds": [0.1, 0.2, -0.01]}, {"seeds": [0.1, 0.2, 0.0]}):
-        assert "is not told apart from" in verdict(sure | change, "A", "B"), change
+        assert "is not told apart from B: " in verdict(sure | change, "A", "B"), change
+    few = {"seeds_low": -0.02, "seeds_high": 0.22}
+    assert verdict(sure | few, "A", "B").startswith("A is ahead of B with every seed, not settled over seeds: +10.0")
+    few = {"seeds_low": -0.22, "seeds_high": 0.02}
+    assert " is behind B with every seed, not settled over seeds: -10.0" in verdict(lost | few, "A", "B")
+    one = {"seeds": [0.1], "seeds_low": -math.inf, "seeds_high": math.inf}
+    assert verdict(sure | one, "A", "B") == "A is ahead of B with the one seed: +10.0 points (over questions +5.0 to +15.0)"
+
+
+def test_the_seeds_interval_is_that_of_few_runs():
+    found = apart(RECORD, "suite", picked("one"), picked("two"))
+    assert (found["seeds_low"], found["seeds_high"]) == few_runs_interval([0.5, 0.25])[1:]
 
 
 def test_success_is_drawn_against_kl():

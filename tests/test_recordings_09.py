@@ -9,6 +9,7 @@ import torch
 from factory.recordings import kl_prices, razor, two_rounds
 from factory.recordings.practice_rounds import TRAINED, VALIDATION, start, validation_rows
 from factory.recordings.razor import ARMS, TARGET, asked, rows_of, trained_to_target
+from helper.algorithms.batches import draw
 
 
 def test_one_row_in_ten_is_replayed_and_none_without():
@@ -116,7 +117,7 @@ def test_an_arm_of_two_rounds_goes_from_its_rows_back_to_the_start(tmp_path, mon
     arms = {"one long run": (3, False, 0), "two rounds": (2, True, 1), "start's rows": (0, True, 1)}
     for name, value in {"ARMS": arms, "HALF": 2, "MIDDLE": 1, "ASKED": 12, "ROWS": 3, "BATCH": 4, "GENERAL": 1}.items():
         monkeypatch.setattr(two_rounds, name, value)
-    monkeypatch.setattr(two_rounds, "LOOP", two_rounds.LOOP | {"prompts_per_step": 2})
+    monkeypatch.setattr(razor, "LOOP", razor.LOOP | {"prompts_per_step": 2})
     writers, trained, practised = [], [], []
     accepted, imitate, practise = two_rounds.accepted, two_rounds.imitate, two_rounds.practise
     monkeypatch.setattr(two_rounds, "accepted", lambda model, seed: writers.append(moved(model)) or accepted(model, seed))
@@ -146,7 +147,7 @@ def test_rejection_sampling_asks_what_no_practice_asks(monkeypatch):
     )
     rows, about = two_rounds.accepted(None, 0)
     for step in range(1, 40):
-        drawn += two_rounds.draw(start()[2][: two_rounds.KEPT_APART], 12, 0, step)
+        drawn += draw(start()[2][: two_rounds.KEPT_APART], 12, 0, step)
     questions = [{row["prompt"][0]["content"] for row in each} for each in (asked[0], drawn)]
     assert not questions[0] & questions[1] and len(questions[0]) == two_rounds.ASKED
     assert len(rows) == about["rows"] == two_rounds.ROWS

@@ -102,12 +102,14 @@ def sft_steps(model, kind: str, rate: float, seed: int) -> Iterator[None]:
         yield
 
 
-def grpo_steps(model, rate: float, seed: int, sample: Callable = sample_batch) -> Iterator[None]:
-    """GRPO for ever, one step at a time."""
+def grpo_steps(
+    model, rate: float, seed: int, sample: Callable = sample_batch, first: int = 1, problems: int = TRAINED
+) -> Iterator[None]:
+    """GRPO for ever, one step at a time, from step `first` on: its number and the seed draw among so many `problems`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    for step in count(1):
+    for step in count(first):
         set_seed(100_000 * seed + step)
-        rows = draw(start()[2][:TRAINED], LOOP["prompts_per_step"], seed, step)
+        rows = draw(start()[2][:problems], LOOP["prompts_per_step"], seed, step)
         batch = sample(model, start()[1], rows, [reward_func], LOOP["group_size"], LONGEST)
         batch.advantages = LOOP["advantage"](batch.rewards, LOOP["group_size"])
         grpo_update(model, optimizer, batch, LOOP["loss"], 1.0, LONGEST, LOOP["micro_batch"], bf16_is_fast())

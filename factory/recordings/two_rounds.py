@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -28,12 +29,11 @@ from factory.recordings.practice_rounds import (
     student,
     verdicts,
 )
-from factory.recordings.razor import BATCH, RATE, as_completion, distances
-from helper import load_course_dataset, load_suite, reward_func
-from helper.algorithms import grpo_update, keep_verified, loss_of_rows, sample_batch
-from helper.algorithms.batches import draw
+from factory.recordings.razor import BATCH, RATE, as_completion, distances, grpo_steps
+from helper import load_course_dataset, load_suite
+from helper.algorithms import keep_verified, loss_of_rows
 from helper.algorithms.runs import LARGEST_NORM
-from helper.machine.device import bf16_is_fast, set_seed
+from helper.machine.device import bf16_is_fast
 
 HALF, MIDDLE = 10, 16  # steps of GRPO in a round; steps of SFT between the rounds
 ARMS = {  # name -> (steps of GRPO, whether the start is trained on the answers of the model so far, steps of GRPO)
@@ -62,14 +62,9 @@ def general_rows() -> list[dict]:
 
 
 def practise(model, seed: int, first: int, steps: int) -> None:
-    """GRPO, the steps from `first` on; a step's problems depend on its number and the seed alone."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-    for step in range(first, first + steps):
-        set_seed(100_000 * seed + step)
-        rows = draw(start()[2][:KEPT_APART], LOOP["prompts_per_step"], seed, step)
-        batch = sample_batch(model, start()[1], rows, [reward_func], LOOP["group_size"], LONGEST)
-        batch.advantages = LOOP["advantage"](batch.rewards, LOOP["group_size"])
-        grpo_update(model, optimizer, batch, LOOP["loss"], 1.0, LONGEST, LOOP["micro_batch"], bf16_is_fast())
+    """GRPO, the steps from `first` on."""
+    for _ in islice(grpo_steps(model, RATE, seed, first=first, problems=KEPT_APART), steps):
+        pass
 
 
 def accepted(model, seed: int) -> tuple[list[dict], dict]:
