@@ -1,7 +1,8 @@
 """Lesson 08: what a stronger teacher's answers are worth to a student, and its distributions; `08_distillation.json`.
 
 The student is `sprout-instruct`, the teacher `sprout-grpo`, which was made from it. GRPO's rows are those of
-`08_expert_iteration.json`: the same questions, as many samples.
+`08_expert_iteration.json`: the same questions, as many samples. Rates are chosen by whole runs: after a round of on-policy
+distillation, five steps, they could hardly be told apart.
 Left out on purpose: other divergences and temperatures, a teacher of another size.
 """
 
@@ -40,9 +41,10 @@ from helper.algorithms.batches import draw
 from helper.algorithms.runs import LARGEST_NORM
 from helper.machine.device import bf16_is_fast
 
+RATES = (1e-4, 3e-4, 1e-3)
 ARMS = {
-    "SFT on the teacher's answers": (1e-4, 3e-4, 1e-3), "on-policy distillation": (1e-4, 3e-4, 1e-3),
-    "SFT on written answers": (1e-3,), "SFT on the teacher's right answers": "SFT on the teacher's answers",
+    "SFT on the teacher's answers": RATES, "on-policy distillation": RATES, "SFT on written answers": RATES,
+    "SFT on the teacher's right answers": RATES,
 }  # fmt: skip
 GRPO = "GRPO"
 
@@ -123,7 +125,7 @@ SETTINGS = {
 def record_distillation(seeds: list[int], path: Path) -> None:
     """A teacher's answers, its distributions on the student's own answers, written answers, and GRPO."""
     record = record_arms(
-        "distillation", seeds, path, ARMS, SETTINGS, one_run, teacher=lambda: verdicts(teacher())
+        "distillation", seeds, path, ARMS, SETTINGS, one_run, tuned_for=ROUNDS, teacher=lambda: verdicts(teacher())
     )  # fmt: skip
     others = json.loads((path.parent / "08_expert_iteration.json").read_text(encoding="utf-8"))
     rate = best_rate(others, GRPO)

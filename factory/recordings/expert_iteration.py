@@ -1,11 +1,13 @@
-"""Lesson 08: expert iteration against GRPO and ReFT, at equally many sampled answers; `08_expert_iteration.json`.
+"""Lesson 08: expert iteration against a blind choice and GRPO, at equally many sampled answers; `08_expert_iteration.json`.
 
-The same questions for all arms, in three rounds; verdicts and the processor's seconds after each.
+The same questions for all arms, in three rounds; verdicts and the processor's seconds after each. The blind choice takes in
+each round as many rows as expert iteration kept with that seed, at a rate of its own.
 Left out on purpose: more rounds, samples that are kept by a reward model.
 """
 
 from __future__ import annotations
 
+import random
 from functools import partial
 from pathlib import Path
 
@@ -40,9 +42,11 @@ LOOP = {
 }  # fmt: skip
 STEPS = QUESTIONS // LOOP["prompts_per_step"]  # of GRPO in a round
 ARMS = {  # GRPO's rate: the best of 24 such steps in `06_ppo_against_grpo.json`; twice that looks as good for a round
-    "expert iteration": (1e-4, 3e-4, 1e-3), "random choice": "expert iteration", "GRPO": (3e-4,), "ReFT": "GRPO",
+    "expert iteration": (1e-4, 3e-4, 1e-3), "random choice": (1e-4, 3e-4, 1e-3),
+    "GRPO": (3e-4,), "GRPO, ReFT's reward": "GRPO",
 }  # fmt: skip
-REWARDS = {"GRPO": reward_func, "ReFT": graded_reward}
+REWARDS = {"GRPO": reward_func, "GRPO, ReFT's reward": graded_reward}
+kept: dict[int, list[int]] = {}  # seed -> how many rows expert iteration kept in each round, in its latest run
 
 
 class Stages:
@@ -65,15 +69,31 @@ class Stages:
         return {**last, "cpu_seconds": self.clock.read(), "stages": self.rows}
 
 
+def checked(asked: list[dict], groups: list[list[str]], paid: list[list[float]], seed: int, number: int) -> list[dict]:
+    """The right answers of a round; their number is remembered."""
+    rows = keep_verified(asked, groups, paid, seed=seed).kept
+    kept.setdefault(seed, [])[number:] = [len(rows)]
+    return [shown(row["prompt"], row["completion"][0]["content"]) for row in rows]
+
+
+def blind(asked: list[dict], groups: list[list[str]], seed: int, number: int) -> list[dict]:
+    """Answers of a round chosen without looking, each text once: as many as expert iteration kept."""
+    texts = [(row["prompt"], text) for row, group in zip(asked, groups, strict=True) for text in dict.fromkeys(group)]
+    return [shown(*text) for text in random.Random(seed).sample(texts, kept[seed][number])]
+
+
 def rounds_of_sft(arm: str, rate: float, seed: int, rounds: int) -> tuple:
-    """Sample, verify, train on what was kept in this round and the rounds before; or on as many rows chosen blindly."""
+    """Sample, choose, train on what was chosen in this round and the rounds before."""
     model, stages, rows = student(), Stages(rounds), []
+    if arm == "random choice" and len(kept.get(seed, [])) < rounds:
+        raise ValueError(f"The blind choice follows expert iteration with seed {seed}: record them together, in a new file.")
     for number, asked in enumerate(questions(seed)[:rounds]):
         with stages.clock:
             groups, paid = sampled(model, asked, seed=100 * seed + number)
-            found = keep_verified(asked, groups, paid, seed=seed)
-            chosen = found.kept if arm == "expert iteration" else found.blind
-            rows += [shown(row["prompt"], row["completion"][0]["content"]) for row in chosen]
+            if arm == "random choice":
+                rows += blind(asked, groups, seed, number)
+            else:
+                rows += checked(asked, groups, paid, seed, number)
             model, _ = trained(model, start()[1], rows, "imitation", {}, learning_rate=rate, seed=seed, **SFT)
         stages.add(model, acceptance(paid), len(rows))
     return model, stages.summary()
@@ -126,5 +146,5 @@ SETTINGS = {
 
 
 def record_expert_iteration(seeds: list[int], path: Path) -> None:
-    """Expert iteration, a blind choice, GRPO and ReFT at equally many sampled answers."""
+    """Expert iteration, a blind choice, and GRPO with two rewards, at equally many sampled answers."""
     record_arms("expert_iteration", seeds, path, ARMS, SETTINGS, one_run)

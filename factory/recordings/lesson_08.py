@@ -2,9 +2,10 @@
 
 All begin with `sprout-instruct`. Where answers are sampled, each arm has equally many (`settings["samples"]`, 720: three
 rounds of 60 questions × 4, or 15 steps of 12 × 4). Where an arm has several learning rates, it runs with the best of its
-`tuning`, by the share of right answers to 100 training problems that no run trains on, after one round with a seed of its
-own. For GRPO one round says little (6e-4 was as good as 3e-4, and fell apart later), so its rate, as those of DPO, of SFT on
-chosen and on written answers, is the best of three in an older record of as many steps.
+`tuning`, by the share of right answers to 100 training problems that no run trains on, with a seed of its own, after one
+round; in the record of distillation after a whole run. For GRPO one round says little (6e-4 was as good as 3e-4, and fell
+apart later), so its rate, as those of DPO and of SFT on chosen answers, is the best of three in an older record of as many
+steps.
 
 Verdicts are texts, a "0" or "1" for each question in the suite's order (`helper.recorded.share_right`);
 `helper.preference_runs.apart(record, suite, first, second)` compares runs question by question and seed by seed.
@@ -18,11 +19,11 @@ What the files hold, all of them:
                "cpu_seconds": the processor's, sampling and training, "seconds": of the clock, with judging}
 
 08_expert_iteration.json
-    arms       "expert iteration", "random choice" (as many rows, chosen blindly), "GRPO", "ReFT" (GRPO's loop with the
-               reward 1 / 0.1 / 0)
+    arms       "expert iteration", "random choice" (blindly, as many rows as expert iteration keeps with that seed), "GRPO",
+               "GRPO, ReFT's reward" (1 / 0.1 / 0)
     runs       also "samples", and "stages", a row after each third of the samples: {"round": 1, 2 or 3, "samples": so far,
                "cpu_seconds": so far, "word_problems": verdicts, "acceptance": the share of this round's samples that was
-               right, "rows": trained on in this round (null for GRPO and ReFT)}
+               right, "rows": trained on in this round (null for GRPO)}
 08_distillation.json
     arms       "SFT on the teacher's answers", "SFT on the teacher's right answers", "on-policy distillation" (reverse KL),
                "SFT on written answers"; "GRPO" has runs, copied from the file above, and no tuning

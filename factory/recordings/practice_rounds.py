@@ -126,9 +126,9 @@ class Clock:
 
 def record_arms(
     name: str, seeds: list[int], path: Path, arms: dict[str, tuple[float, ...] | str], settings: dict, run: Callable,
-    judge: Callable = left_verdicts, **more: Callable,
+    judge: Callable = left_verdicts, tuned_for: int = 1, **more: Callable,
 ) -> dict:  # fmt: skip
-    """Tune each arm for one round with a seed of its own, then run it with each seed at the best rate; the record.
+    """Tune each arm for `tuned_for` rounds with a seed of its own, then run it with each seed at the best rate; the record.
 
     An arm with one rate is not tuned, nor one that has another arm's name for its rates. `run(arm, rate, seed, rounds)`
     gives the trained model, and what its row says beside the verdicts of `judge(model, that)`. `more`: other things to write
@@ -145,7 +145,7 @@ def record_arms(
         record[key] = record.get(key) or make()
     for arm, rates in arms.items():
         for rate in () if isinstance(rates, str) or len(rates) == 1 else rates:
-            once(record, path, "tuning", {"arm": arm, "learning_rate": rate}, partial(tried, run, arm, rate))
+            once(record, path, "tuning", {"arm": arm, "learning_rate": rate}, partial(tried, run, arm, rate, tuned_for))
     for seed in seeds:
         for arm in arms:
             about = {"arm": arm, "seed": seed, "learning_rate": best_rate(record, arm)}
@@ -167,9 +167,9 @@ def record_untuned(
             once(record, path, "runs", {"arm": arm, "seed": seed}, partial(run, arm, seed))
 
 
-def tried(run: Callable, arm: str, rate: float) -> dict:
-    """A row of tuning: a third of a run, judged on the questions that choose a learning rate."""
-    model, _ = run(arm, rate, TUNING_SEED, 1)
+def tried(run: Callable, arm: str, rate: float, rounds: int) -> dict:
+    """A row of tuning: a run of so many rounds, judged on the questions that choose a learning rate."""
+    model, _ = run(arm, rate, TUNING_SEED, rounds)
     return {"validation": validation(model)}
 
 

@@ -53,7 +53,9 @@ def plot_differences(differences: dict[str, dict], title: str) -> Figure:
         places = np.arange(len(differences))[::-1]
         values = 100 * np.array([[found[key] for key in ("difference", "low", "high")] for found in differences.values()])
         error = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
-        axis.errorbar(values[:, 0], places, xerr=error, fmt="D", color=BLUE, capsize=4, label="mean, with 95% interval over questions")
+        axis.errorbar(
+            values[:, 0], places, xerr=error, fmt="D", color=BLUE, capsize=4, label="mean, with 95% interval over questions"
+        )
         for place, found in zip(places, differences.values(), strict=True):
             seeds = 100 * np.array(found["seeds"])
             axis.plot(seeds, np.full(len(seeds), place - 0.22), "o", color=GREY, markersize=4, label="a seed")
