@@ -1,7 +1,8 @@
 """The recorded runs of lesson 07: LoRA against full fine-tuning, for SFT, DPO and GRPO on word problems, `07_lora.json`.
 
 All begin with `sprout-instruct`. Of each method and arm, three learning rates with the first seed (a fourth where the best
-is the lowest or highest); the best on problems that are neither trained nor reported also with the other seeds.
+is the lowest or highest), which is of use for nothing else; the best on problems that are neither trained nor reported with
+the other seeds.
 
 The file's keys (verdicts are texts, a "0" or "1" for each question in the suite's order: `helper.recorded.share_right`;
 `helper.preference_runs.apart(record, suite, first, second)` compares runs question by question and seed by seed):
@@ -14,7 +15,7 @@ The file's keys (verdicts are texts, a "0" or "1" for each question in the suite
     before     {"word_problems": verdicts (200), "other_skills": verdicts (90), "held_out_concepts": verdicts (50)}
     tuning     a row for each (method, arm, learning_rate), all with the first seed: what a run has. The heat map of
                rate × rank is here
-    runs       a row for each (method, arm, seed), at the best rate: {"method", "arm", "seed", "learning_rate",
+    runs       a row for each (method, arm, seed but the first), at the best rate: {"method", "arm", "seed", "learning_rate",
                "trained": parameters that training changes, "bytes": of a file with them in float32,
                "cpu_seconds": the processor's, of training (GRPO: with its sampling), "seconds": of the clock, with judging,
                "validation", "word_problems", "other_skills", "held_out_concepts": verdicts after}.
@@ -54,7 +55,7 @@ from factory.recordings.practice_rounds import (
     verdicts,
     written_answers,
 )
-from factory.recordings.shared import command, fresh, write
+from factory.recordings.shared import command, fresh
 from helper import load_course_dataset, load_suite, reward_func
 from helper.algorithms import add_lora, loss_of_rows, train_grpo
 from helper.algorithms.lora import ALL_LINEAR, trained_parameters
@@ -220,7 +221,7 @@ def tune(record: dict, path: Path, method: str, arm: str, seed: int) -> None:
 
 
 def record_lora(seeds: list[int], path: Path) -> None:
-    """LoRA against full fine-tuning for SFT, DPO and GRPO: learned, forgotten, seconds, memory, bytes; rank × rate."""
+    """LoRA against full fine-tuning for SFT, DPO and GRPO; the first seed chooses the rates, the others are reported."""
     arms = {method: {arm: list(rates) for arm, rates in some.items()} for method, some in ARMS.items()}
     record = resumed(path, {"command": command("lora", seeds), "seeds": seeds, "settings": SETTINGS, "arms": arms})
     record["threads"] = torch.get_num_threads()
@@ -231,12 +232,9 @@ def record_lora(seeds: list[int], path: Path) -> None:
     for method, some in ARMS.items():
         for arm in some:
             tune(record, path, method, arm, seeds[0])
-            best = tuned(record, method, arm)[0]
-            if best not in record["runs"]:
-                record["runs"].append(best)
-                write(record, path)
+            rate = tuned(record, method, arm)[0]["learning_rate"]
             for seed in seeds[1:]:
-                about = {"method": method, "arm": arm, "learning_rate": best["learning_rate"], "seed": seed}
+                about = {"method": method, "arm": arm, "learning_rate": rate, "seed": seed}
                 once(record, path, "runs", about, partial(one_run, *about.values()))
 
 
