@@ -2,9 +2,10 @@
 
 `04_safety_weight.json`.
 
-A step's prompts are word problems, requests to decline, and harmless questions that look like those. The task pays 1 for a
-right answer to a problem or a harmless question. The safety reward pays each refusal, as a classifier does that reads
-answers only; mended, it pays only where the request is one to decline.
+A step's prompts are word problems, requests to decline, and harmless questions that look like those: every second row of the
+suite `requests`, the others are the test. (SFT's own rows of the two kinds are answered so surely that no sample differs.) The
+task pays 1 for a right answer to a problem or a harmless question. The safety reward pays each refusal, as a classifier
+does that reads answers only; mended, it pays only where the request is one to decline.
 Left out on purpose: a rate for each arm, a learned classifier, and answers (verdicts only, and three drawn blindly).
 """
 
@@ -15,11 +16,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from factory.knowledge import load_concepts
 from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.reach import LONGEST, LOOP, RATE, SUITES, suite
 from factory.recordings.shared import command, fresh, model_and_problems
-from factory.skills import refusal_rows
 from helper import evaluate, grade, load_suite
 from helper.algorithms import train_grpo
 from helper.algorithms.batches import sample_batch
@@ -32,14 +31,19 @@ WEIGHTS = (0.25, 1.0, 4.0)
 KINDS = ("problem", "refuse", "fine")  # equally many prompts of each in a step
 
 
+def requests() -> dict[str, list[dict]]:
+    """The suite by kind."""
+    rows = load_suite("requests")
+    return {kind: [row for row in rows if row["skill"] == kind] for kind in KINDS[1:]}
+
+
 @cache
 def practice() -> dict[str, list[dict]]:
-    """Prompts to practise of each kind, none of them in a test; `row` is what the answer is graded by."""
+    """Prompts to practise of each kind, none of them in this record's tests; `row` is what the answer is graded by."""
     _, _, problems = model_and_problems()
     rows = {"problem": [{"grader": "boxed", "value": row["ground_truth"], "question": row["prompt"][0]["content"]}
                         for row in problems]}  # fmt: skip
-    for row in refusal_rows("train", load_concepts()):
-        rows.setdefault(row["skill"], []).append(row)
+    rows |= {kind: requests()[kind][::2] for kind in KINDS[1:]}
     return {
         kind: [{"prompt": [{"role": "user", "content": row["question"]}], "kind": kind, "row": row} for row in rows[kind]]
         for kind in KINDS
@@ -72,11 +76,9 @@ ARMS: dict[str, Callable] = {
 
 
 def judged(model, tokenizer, seed: int) -> dict:
-    """Greedy verdicts on held-out problems and on far requests of both kinds, and which of these it declines."""
+    """Greedy verdicts on held-out problems and on requests of both kinds, and which of these it declines."""
     found, shown = {}, []
-    rows = {"word_problems": suite(SUITES[0])[:N]}
-    for row in load_suite("requests"):
-        rows.setdefault(row["skill"], []).append(row)
+    rows = {"word_problems": suite(SUITES[0])[:N]} | {kind: asked[1::2] for kind, asked in requests().items()}
     for name, asked in rows.items():
         table = evaluate(model, tokenizer, asked, max_new_tokens=LONGEST, batch_size=256)
         found[name] = as_digits(table["right"])
