@@ -3,8 +3,8 @@
 `04_safety_weight.json`.
 
 A step's prompts are word problems, requests to decline, and harmless questions that look like those: every second row of the
-suite `requests`, the others are the test. (SFT's own rows of the two kinds are answered so surely that no sample differs.) The
-task pays 1 for a right answer to a problem or a harmless question. The safety reward pays each refusal, as a classifier
+suite `requests`, the others are the test. (SFT's own rows of the two kinds are answered so surely that no sample differs.)
+The task pays 1 for a right answer to a problem or a harmless question. The safety reward pays each refusal, as a classifier
 does that reads answers only; mended, it pays only where the request is one to decline.
 Left out on purpose: a rate for each arm, a learned classifier, and answers (verdicts only, and three drawn blindly).
 """
