@@ -73,13 +73,14 @@ def verdict(found: dict, first: str, second: str) -> str:
     """
     up, seeds = found["difference"] > 0, found["seeds"]
     same_way = all(d > 0 for d in seeds) or all(d < 0 for d in seeds)
-    if not (found["low"] > 0 or found["high"] < 0) or not same_way:
-        said = f"is not told apart from {second}"
-    elif found["seeds_low"] > 0 or found["seeds_high"] < 0:
+    other_questions, other_seeds = found["low"] > 0 or found["high"] < 0, found["seeds_low"] > 0 or found["seeds_high"] < 0
+    if other_questions and other_seeds:
         said = f"{'beats' if up else 'loses to'} {second}"
-    else:
+    elif other_questions and same_way:
         often = "with every seed, not settled over seeds" if len(seeds) > 1 else "with the one seed"
         said = f"{'is ahead of' if up else 'is behind'} {second} {often}"
+    else:
+        said = f"is not told apart from {second}"
     over = [f"over {name} {100 * found[low]:+.1f} to {100 * found[high]:+.1f}" for name, low, high in
             (("questions", "low", "high"), ("seeds", "seeds_low", "seeds_high"))][: min(len(seeds), 2)]  # fmt: skip
     each = f"; by seed {', '.join(f'{100 * d:+.1f}' for d in seeds)}" if len(seeds) > 1 else ""

@@ -101,14 +101,22 @@ def test_what_it_says(explorer):
 
 def test_every_control_changes_what_is_shown(explorer):
     new = {
-        "model": "0.5B", "method": "dpo", "trained": "lora", "gpus": 4, "gpu": "H100, 80 GB", "sharding": "copied",
-        "checkpointing": False, "tokens": 1e7, "price": 3.5,
+        "model": "0.5B", "method": "grpo", "trained": "lora", "gpus": 4, "gpu": "H100, 80 GB", "sharding": "copied",
+        "sampler": 2, "checkpointing": False, "tokens": 1e7, "price": 3.5,
     }  # fmt: skip
     assert set(new) == set(explorer.controls) and all(control.description for control in explorer.controls.values())
     for control, value in new.items():
         before = explorer.view.value
         move(explorer, **{control: value})
         assert explorer.view.value != before, control
+
+
+def test_a_sampler_on_several_gpus_needs_them(explorer):
+    alone = move(explorer, model="70B", method="grpo", trained="full", sharding="zero3", gpus=8, sampler=1)
+    shared = move(explorer, sampler=8)
+    assert "does it fit: no; the largest part is sampler's weights" in alone and "is optimiser" in shared
+    assert "tensor_parallel" in move(explorer, gpus=4)  # an error in words
+    move(explorer, method="sft", gpus=8, sampler=1, model="8B")
 
 
 def test_what_does_not_fit_says_what_is_largest(explorer):

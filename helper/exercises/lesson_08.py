@@ -148,9 +148,12 @@ def _keep(questions, groups, scores, per_question, how: str = "") -> list[tuple[
             if how == "repeats" or key not in seen:
                 kept.append(text)
             seen.add(key)
+        if how == "last":
+            kept = list({" ".join(text.split()): text for text in good}.values())
         if how == "late":  # the cap counts repeats
             kept = [text for text in kept if text in good[:per_question]]
-        rows += [(question, " ".join(text.split())) for text in (kept if how == "no cap" else kept[:per_question])]
+        kept = [" ".join(text.split()) if how == "evened" else text for text in kept]
+        rows += [(question, text) for text in (kept if how == "no cap" else kept[:per_question])]
     return rows
 
 
@@ -158,6 +161,8 @@ KEEP_MISTAKES = {
     "any score": "Wrong answers are kept: only a score of 1 is right.",
     "above 0": "An answer with a score of 0.1 is kept. That one only had the form; right is 1.",
     "blanks": "Texts that differ only in spaces and line breaks are counted as different.",
+    "last": "Of texts that differ only in blanks the last one is kept. Keep the first, as it was sampled.",
+    "evened": "The texts come back with their blanks evened out. Do that to compare, and keep the text as it was sampled.",
     "repeats": "The same text stands there several times for one question. Keep it once.",
     "everywhere": "A text is dropped because *another question* has it too. Repeats are looked for within a question.",
     "no cap": "Some question gives more than `per_question` rows.",
@@ -167,13 +172,13 @@ KEEP_MISTAKES = {
 
 
 def _as_rows(value, wanted: list, case: str) -> list[list[str]]:
-    """A list of pairs of texts, blanks evened out."""
+    """A list of pairs of texts."""
     if not isinstance(value, (list, tuple)):
         raise Wrong(f"{case}: {show(value)} came back, {a_kind(value)}; a list of (question, text) was wanted.")
     for row in value:
         if not isinstance(row, (list, tuple)) or len(row) != 2 or not all(isinstance(text, str) for text in row):
             raise Wrong(f"{case}: {show(row)} is no pair (question, text).")
-    return [[question, " ".join(text.split())] for question, text in value]
+    return [[question, text] for question, text in value]
 
 
 @exercise
@@ -181,7 +186,7 @@ def check_keep(function) -> str:
     """Does `function(questions, groups, scores, per_question)` keep the right answers, each once, not too many?"""
     cases = {
         "two questions": (["a", "b"], [["1", "2", "1"], ["3", "4", "5"]], [[1.0, 0.0, 1.0], [0.1, 0.0, 1.0]], 4),
-        "blanks": (["a"], [["x = 1", "x  = 1", "x = 1\n", "y = 1"]], [[1.0] * 4], 4),
+        "blanks": (["a"], [["x  = 1", "x = 1", "x = 1\n", "y = 1"]], [[1.0] * 4], 4),
         "the same text to two questions": (["a", "b"], [["7", "8"], ["7", "9"]], [[1.0, 0.0], [1.0, 1.0]], 4),
         "at most two": (["a"], [["w", "p", "p", "q", "r"]], [[0.0, 1.0, 1.0, 1.0, 1.0]], 2),
         "nothing right to one": (["a", "b"], [["1", "2"], ["3", "4"]], [[0.0, 0.1], [0.0, 1.0]], 1),
@@ -345,7 +350,7 @@ CLAIMS = [  # for each claim of the exercise whether it is true, and why
     (False, "what it keeps are problems that it can already solve, so the rows are easier than what was asked"),
     (True, "the loss compares probabilities of the same tokens"),
     (False, "no right answer is used; the teacher may be wrong, and the student follows it"),
-    (False, "the score of right answers is the same with and without it"),
+    (False, "by the score of the practised problems nobody would know it; that of the other skills fell"),
 ]
 
 

@@ -46,6 +46,7 @@ def explore_scale(model: str = "8B", price: float = 2.0) -> Explorer:
         "gpus": choice("GPUs", {str(number): number for number in (1, 2, 4, 8, 16, 64)}),
         "gpu": choice("kind of GPU", {name: name for name in GPUS}),
         "sharding": choice("sharding", {"none": "copied", "ZeRO-1": "zero1", "ZeRO-2": "zero2", "ZeRO-3, FSDP2": "zero3"}),
+        "sampler": choice("GRPO's sampler", {f"a copy on {number}": number for number in (1, 2, 4, 8)}),
         "checkpointing": choice("checkpointing", {"on": True, "off": False}),
         "tokens": FloatLogSlider(1e8, min=5, max=11, step=0.5, readout_format=".0e", **look("tokens")),
         "price": FloatText(price, **look("price of a GPU hour")),
@@ -63,6 +64,7 @@ def scale_view(
     gpus: int,
     gpu: str,
     sharding: str,
+    sampler: int,
     checkpointing: bool,
     tokens: float,
     price: float,
@@ -71,7 +73,8 @@ def scale_view(
     if not 0 <= price < 1e6:
         raise ValueError("Type the price of a GPU hour as a number from 0 on.")
     device, config = GPUS[gpu], shapes()[model]
-    plan = plan_run(config, method, trained, gpus, sharding, gpu=device, tokens=tokens, checkpointing=checkpointing)
+    options = {"gpu": device, "tokens": tokens, "checkpointing": checkpointing}
+    plan = plan_run(config, method, trained, gpus, sharding, tensor_parallel=sampler if method == "grpo" else 1, **options)
     figure, (axis,) = make_panels(1, 7.5, 2.9)
     left = 0.0
     for number, (name, size) in enumerate(sorted(plan.parts.items(), key=lambda part: -part[1])):

@@ -38,6 +38,15 @@ def keep(questions, groups, scores, most, least=1.0, key=lambda text: " ".join(t
     return rows
 
 
+def keep_tidy(*given):
+    return [(question, " ".join(text.split())) for question, text in keep(*given)]
+
+
+def keep_last(questions, groups, scores, most):
+    backwards = [[list(each)[::-1] for each in part] for part in (groups, scores)]
+    return [row for q, g, s in zip(questions, *backwards) for row in keep([q], [g], [s], None)[::-1][:most]]
+
+
 def kl(student, teacher, mask, weights="q", places=None, sign=1, over=torch.sum):
     q, p = student.log_softmax(-1), teacher.log_softmax(-1)
     w, gap = {"q": (q, q - p), "p": (p, p - q), "mixed": (p, q - p)}[weights]
@@ -106,6 +115,8 @@ PLANTED = {
         ("only had the form", lambda *a: keep(*a, least=0.05)),
         ("several times", lambda *a: keep(*a, key=lambda text: next(NEVER_SEEN))),
         ("differ only in spaces", lambda *a: keep(*a, key=lambda text: text)),
+        ("Keep the first", keep_last),
+        ("as it was sampled", keep_tidy),
         ("*another question*", lambda *a: keep(*a, all_over=True)),
         ("more than `per_question`", lambda q, g, s, most: keep(q, g, s, None)),
         ("before looking at the scores", lambda q, g, s, most: keep(q, g, s, most, first=most)),
