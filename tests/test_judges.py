@@ -36,11 +36,11 @@ def row_of(judge):
     return judge_table({"it": judge}, PROMPTS, RIGHT, WRONG).iloc[0].to_dict()
 
 
-def test_a_good_judge_may_be_used():
+def test_a_good_judge_passes():
     row = row_of(GOOD)
     assert row["n"] == N and row["right both times"] == 1 and row["swapped"] == row["first"] == row["padded"] == 0
     good, words = judge_words(row)
-    assert good and words.startswith("it: may be used: right both times in 100% (91% to 100%) of 40 pairs")
+    assert good and words.startswith("it: passed the first test: right both times in 100% (91% to 100%) of 40 pairs")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

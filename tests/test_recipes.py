@@ -4,6 +4,7 @@ Left out on purpose: DeepSpeed and vLLM, which are not installed. Their recipes'
 TRL's own names; nothing of them is run.
 """
 
+import difflib
 import json
 
 import pytest
@@ -89,19 +90,59 @@ def test_the_rows_for_grpo_come_from_the_problems(tmp_path):
     assert (tmp_path / "rows.jsonl").read_text("utf-8") == recipe_rows.TARGET.read_text("utf-8")
 
 
+VERL = RECIPES / "verl_grpo.yaml"
+# The keys that the recipe uses, as verl's published configuration has them: volcengine/verl, commit
+# 035682ed7d98f4e5e7633141b4e7add1ef7d2430, verl/trainer/config/_generated_ppo_trainer.yaml.
+VERL_KEYS = {
+    "algorithm": "adv_estimator use_kl_in_reward norm_adv_by_std_in_grpo",
+    "data": "train_files val_files train_batch_size max_prompt_length max_response_length",
+    "actor_rollout_ref.model": "path",
+    "actor_rollout_ref.actor": "strategy ppo_mini_batch_size ppo_micro_batch_size_per_gpu use_kl_loss loss_agg_mode",
+    "actor_rollout_ref.actor.optim": "lr",
+    "actor_rollout_ref.rollout": "name n temperature tensor_model_parallel_size gpu_memory_utilization "
+    "log_prob_micro_batch_size_per_gpu",
+    "trainer": "nnodes n_gpus_per_node total_training_steps critic_warmup project_name experiment_name",
+}
+
+
+def for_verl(text: str) -> dict[str, str]:
+    """A recipe for verl as overrides: key -> value. RecipeError for a key that is none of VERL_KEYS."""
+    given = dict(word.split("=", 1) for word in as_overrides(yaml.safe_load(text)))
+    known = [f"{section}.{key}" for section, keys in VERL_KEYS.items() for key in keys.split()]
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise RecipeError(f"verl has no key `{key}`" + (f"; did you mean `{near[0]}`?" if near else "."))
+    return given
+
+
 def test_the_recipe_for_verl_is_that_for_vllm():
-    """The two say the same, each under its own names."""
-    given = dict(
-        word.split("=", 1) for word in as_overrides(yaml.safe_load((RECIPES / "verl_grpo.yaml").read_text("utf-8")))
-    )
+    """Each under its own names: model, rate, group, lengths, answers a step. Data and reward differ, as its head says."""
+    given = for_verl(VERL.read_text("utf-8"))
     ours = check_recipe(RECIPES / "grpo_vllm_colocate.yaml")
-    rollout = "actor_rollout_ref.rollout."
+    rollout, actor = "actor_rollout_ref.rollout.", "actor_rollout_ref.actor."
     assert given["algorithm.adv_estimator"] == "grpo" and given[f"{rollout}name"] == "vllm"
     assert int(given[f"{rollout}n"]) == ours["num_generations"]
     assert int(given["data.max_response_length"]) == ours["max_completion_length"]
     assert given["actor_rollout_ref.model.path"] == ours["model_name_or_path"]
-    assert float(given["actor_rollout_ref.actor.optim.lr"]) == ours["learning_rate"]
-    assert given["actor_rollout_ref.actor.use_kl_loss"] == "false"
+    assert float(given[f"{actor}optim.lr"]) == ours["learning_rate"]
+    assert given[f"{actor}use_kl_loss"] == "false"
+    gpus = check_recipe(RECIPES / "accelerate" / "ddp.yaml")["num_processes"]
+    on_each = ours["per_device_train_batch_size"] * ours["gradient_accumulation_steps"]
+    assert int(given["trainer.nnodes"]) * int(given["trainer.n_gpus_per_node"]) == gpus
+    assert int(given["data.train_batch_size"]) * int(given[f"{rollout}n"]) == on_each * gpus
+    assert given[f"{actor}ppo_mini_batch_size"] == given["data.train_batch_size"]
+    assert int(given[f"{actor}ppo_micro_batch_size_per_gpu"]) == ours["per_device_train_batch_size"]
+
+
+def test_a_misspelt_key_for_verl_gets_one_clear_error():
+    text = VERL.read_text("utf-8").replace("ppo_mini_batch_size", "ppo_minibatch_size")
+    with pytest.raises(RecipeError) as raised:
+        for_verl(text)
+    actor = "actor_rollout_ref.actor."
+    assert str(raised.value) == f"verl has no key `{actor}ppo_minibatch_size`; did you mean `{actor}ppo_mini_batch_size`?"
+    with pytest.raises(RecipeError, match="no key `quite.another`.$"):
+        for_verl("quite: {another: 1}")
 
 
 # ---------------------------------------------------------------- processes

@@ -115,9 +115,9 @@ def _both_orders(judge: Judge, prompts, one: list[str], other: list[str]) -> tup
 
 
 def judge_words(row: dict) -> tuple[bool, str]:
-    """(whether it may be used, why), from a row of `judge_table`.
+    """(whether it passed the first test, why), from a row of `judge_table`.
 
-    It may where it is right both times in more than half of the pairs, beyond chance, and where neither the place nor a
+    It did where it is right both times in more than half of the pairs, beyond chance, and where neither the place nor a
     padding wins in more than a fifth of them.
     """
     share = f"{row['right both times']:.0%} ({row['right both times_low']:.0%} to {row['right both times_high']:.0%})"
@@ -128,5 +128,6 @@ def judge_words(row: dict) -> tuple[bool, str]:
         faults.append(f"{row['swapped']:.0%} of its verdicts go by the place")
     if row["padded"] > 0.2:
         faults.append(f"a filler behind a right answer beats it in {row['padded']:.0%}")
-    words = f"not used: {'; '.join(faults)}" if faults else f"may be used: right both times in {share} of {row['n']} pairs"
+    passed = f"passed the first test: right both times in {share} of {row['n']} pairs"
+    words = f"not used: {'; '.join(faults)}" if faults else passed
     return not faults, f"{row['judge']}: {words}."

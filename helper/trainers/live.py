@@ -180,7 +180,7 @@ def alarm_levels(log: pd.DataFrame, args) -> dict[str, tuple]:
     levels["rewards/margins"] = (alarms.ZERO_MARGIN, "alarm: stays at 0")
     levels |= {"accuracy": (0.5, "a coin"), "explained_variance": (0.0, "no better than a constant")}
     if method(log) == "SFT":
-        levels["loss"] = (0.0, "alarm: exactly 0")
+        levels["loss"] = (0.0, "would be an alarm: exactly 0")
     longest = getattr(args, "max_completion_length", None)
     if longest:
         levels["completions/mean_length"] = (float(longest), "the longest allowed")
