@@ -7,6 +7,7 @@ Left out on purpose: training. What the matrices do can be checked on small ones
 import math
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from helper.exercises.checking import (
     Wrong,
@@ -14,6 +15,7 @@ from helper.exercises.checking import (
     as_number,
     as_table,
     as_vector,
+    call,
     call_all,
     exercise,
     judge,
@@ -105,7 +107,27 @@ def check_lora_forward(function) -> str:
         for how, message in FORWARD_MISTAKES.items()
     }
     judge(function, cases, _lora_forward, mistakes, _as_plain_table)
+    parts = [_normal(*shape, seed=40 + place) for place, shape in enumerate(((2, 9), (7, 9), (1, 9), (7, 1)))]
+    with _Seen(parts[1]) as seen:
+        call(function, "x 2 × 9, W 7 × 9, rank 1, α = 2", (*parts, 2.0))
+    if seen.another:
+        raise Wrong("The numbers are right, but a matrix of W's shape is built on the way: go from x to A, and then to B.")
     return "From the right, x @ A.T @ B.T: a product with r columns in the middle, and never a whole ΔW."
+
+
+class _Seen(TorchFunctionMode):
+    """Whether a call of torch gave a matrix of W's shape, or of W.T's, that is not W. NumPy's calls are not seen."""
+
+    def __init__(self, W: torch.Tensor):
+        super().__init__()
+        self.W, self.another = W, False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.shape in (self.W.shape, self.W.T.shape):
+            own = self.W if result.shape == self.W.shape else self.W.T
+            self.another |= not torch.allclose(result.detach().float(), own)
+        return result
 
 
 def _as_plain_table(value, wanted, case):
@@ -309,10 +331,12 @@ def budget_cases() -> dict[str, tuple]:
     """What the check tries: singular values of each matrix, their shapes, and how many numbers may be stored."""
     falling = [[10 * 0.6**i for i in range(12)], [3 * 0.95**i for i in range(12)], [6 * 0.8**i for i in range(12)]]
     steep = [[20 / (1 + i) ** 2 for i in range(16)], [8 / (1 + i) for i in range(16)]]
+    slow = [[30 * 0.9**i for i in range(12)], [12 * 0.95**i for i in range(12)], [12 * 0.95**i for i in range(12)]]
     return {
         "three matrices of one shape": (falling, [(64, 64)] * 3, 128 * 9),
         "a wide and a narrow one": (steep, [(256, 768), (64, 64)], 4000),
         "six, of three shapes": (falling + steep + falling[:1], [(32, 32), (64, 32), (64, 64)] * 2, 1500),
+        "a large one that changes most, and two small ones": (slow, [(1024, 1024), (192, 192), (192, 192)], 9700),
     }
 
 
@@ -334,7 +358,7 @@ def check_spend_ranks(function) -> str:
         found, best = (_captured(spectra, each) / whole for each in (ranks, _greedy(spectra, shapes, budget)))
         if found < 0.98 * best:
             why = _why_little(ranks, shapes, budget - stored)
-            raise Wrong(f"{case}: {why}Ranks {ranks} keep {found:.1%} of the squared change; {best:.1%} is possible.")
+            raise Wrong(f"{case}: {why}Ranks {ranks} keep {found:.1%} of the squared change; the careful choice {best:.1%}.")
         shares.append((found, _captured(spectra, _same_rank(spectra, shapes, budget)) / whole))
     ours, same = (sum(column) / len(column) for column in zip(*shares, strict=True))
     return f"On average you keep {ours:.1%} of the squared change, the same rank everywhere {same:.1%}."

@@ -47,10 +47,10 @@ def best(W, rank, values=lambda S: S, chosen=slice, third=lambda V: V):
     return U[:, kept] * values(S)[kept], third(V)[kept]
 
 
-def greedy(spectra, shapes, budget, price=sum):
+def greedy(spectra, shapes, budget, price=sum, power=2):
     ranks = [0] * len(shapes)
     steps = sorted(
-        ((-(value**2) / price(shapes[i]), i) for i, values in enumerate(spectra) for value in values),
+        ((-(value**power) / price(shapes[i]), i) for i, values in enumerate(spectra) for value in values),
         key=lambda step: step[0],
     )
     for _, i in steps:
@@ -82,6 +82,9 @@ PLANTED = {
         ("it is x @ W.T", lambda *a: forward(*a, base=lambda x, W: x @ W if len(W) == W.shape[1] else x @ W.T)),
         ("subtracted", lambda *a: forward(*a, sign=-1)),
         ("RuntimeError", lambda x, W, A, B, alpha: x @ W.T + x @ (A @ B)),
+        ("of W's shape is built", lambda x, W, A, B, alpha: (x @ (W + alpha / A.shape[0] * B @ A).T).requires_grad_()),
+        ("of W's shape is built", lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * x @ (A.T @ B.T)),
+        ("of W's shape is built", lambda x, W, A, B, alpha: torch.nn.functional.linear(x, W + alpha / len(A) * B @ A)),
     ],
     "check_claims": [
         ("Think again: 'b'", claims(True, True, False, True, False, False)),
@@ -122,6 +125,9 @@ PLANTED = {
         ("are left over", lambda spectra, shapes, budget: greedy(spectra, shapes, budget // 2)),
         ("for each number stored", lambda spectra, shapes, budget: [
             min(budget // sum(shapes[0]), 9), *[0] * (len(shapes) - 1)]),
+        ("the careful choice", lambda *a: greedy(*a, price=lambda shape: 1)),
+        ("the careful choice", lambda *a: greedy(*a, price=math.prod)),
+        ("the careful choice", lambda *a: greedy(*a, power=1)),
         ("a rank is a whole number", lambda spectra, shapes, budget: [0.5] * len(shapes)),
         ("3 were wanted", lambda spectra, shapes, budget: [1]),
     ],
@@ -131,8 +137,8 @@ RIGHT = {
     "check_training_bytes": [lambda f, t, bits: torch.tensor(f * bits / 8 + 16 * t)],
     "check_lora_forward": [
         forward,
-        lambda x, W, A, B, alpha: (x @ (W + alpha / A.shape[0] * B @ A).T).requires_grad_(),
-        lambda x, W, A, B, alpha: torch.nn.functional.linear(x, W + alpha / len(A) * B @ A).numpy(),
+        lambda x, W, A, B, alpha: (x @ W.T.clone() + alpha / A.shape[0] * (x @ A.T @ B.T)).requires_grad_(),
+        lambda x, W, A, B, alpha: torch.addmm(x @ W.T, x @ A.T, B.T, alpha=alpha / len(A)).numpy(),
     ],
     "check_claims": [claims(True, False, False, True, False, False)],
     "check_combined_change": [
