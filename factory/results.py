@@ -48,6 +48,7 @@ REAL = {  # lesson: its task on a real model, the suite, and the skills of it th
     "02": ("SFT, calls of tools", "tool_calls", CALLS),
     "03": ("DPO, a new name", "identity", None),
     "04": ("GRPO, rules", "rules", None),
+    "07": ("LoRA, a new name", "identity", None),
 }
 
 

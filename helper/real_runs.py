@@ -17,7 +17,7 @@ CALLS = ("get_weather", "set_timer", "translate", "play_music")  # the skills of
 
 
 def load_real_runs(lesson: str) -> dict:
-    """The record of a lesson ("02", "03" or "04"). Raises FileNotFoundError where this copy of the course has none."""
+    """The record of a lesson ("02", "03", "04" or "07"). Raises FileNotFoundError where this copy of the course has none."""
     return load_recorded(f"{lesson}_real_model", "`make real-model`, then `make record-real`,")
 
 

@@ -61,6 +61,9 @@ PLANTED = {
         ("without any clip", lambda r, a, e: r * a),
         ("ratio is missing", lambda r, a, e: clip(r, a, e, stay=lambda r, a: a)),
         ("sign of A is lost", lambda r, a, e: clip(r, a, e, stay=lambda r, a: r * abs(a))),
+        ("whatever ε is", lambda r, a, e: clip(r, a, 0.2)),
+        ("1/(1+ε)", lambda *given: clip(*given, lambda r, a, e: (a > 0 and r > 1 + e) or (a < 0 and r < 1 / (1 + e)))),
+        ("its range end", lambda *given: clip(*given, lambda r, a, e: a > 0 and r > 1 + 3 * e or a < 0 and r < 1 - 2 * e)),
         ("against their advantage", lambda *given: clip(*given, lambda r, a, e: a < 0 and r > 1 + e or a > 0 and r < 1 - e)),
     ],
     "check_push": [
@@ -91,6 +94,8 @@ PLANTED = {
     "check_controller": [
         ("are held within", lambda beta, kl, target: beta),
         ("are held within", lambda beta, kl, target: adapted_beta(beta, kl, target)),
+        ("are steady", lambda beta, kl, target: beta * 1.5 if kl > target else beta / 1.5),
+        ("are steady", lambda beta, kl, target: held(beta, kl, target, gain=2.0)),
         ("β became", lambda *a: held(*a, sign=-1.0)),
         ("β became", lambda beta, kl, target: -1.0),
         ("β became", lambda beta, kl, target: beta * math.exp(10 * (kl - target))),
@@ -136,8 +141,9 @@ def test_claims_one_by_one():
 
 def test_the_references_agree_with_the_course():
     for ratio in (0.3, 0.8, 1.0, 1.19, 2.5):
-        for advantage in (1.0, -2.0):
-            assert close(lesson._clipped(ratio, advantage, 0.2), coefficient(ratio, advantage, 0.2).item())
+        for advantage in (1.0, -2.0, 0.0):
+            for epsilon in (0.1, 0.2):
+                assert close(lesson._clipped(ratio, advantage, epsilon), coefficient(ratio, advantage, epsilon).item())
     chosen, rejected, beta = [1.0, -2.0], [0.5, 1.5], 0.3
     logps = torch.tensor([*chosen, *rejected]).unsqueeze(1)
     ours = dpo_coefficients(logps, torch.zeros(4, 1), torch.ones(4, 1), beta)[:, 0]
@@ -146,4 +152,4 @@ def test_the_references_agree_with_the_course():
 
 def test_the_invented_training_needs_a_controller():
     fixed = [lesson._off(lambda beta, kl, target: beta, seed) for seed in range(lesson.RUNS)]
-    assert sum(off <= lesson.NEAR for off in fixed) < 0.5 * lesson.RUNS
+    assert sum(off <= lesson.NEAR for off, _ in fixed) < 0.5 * lesson.RUNS
