@@ -1,7 +1,5 @@
 """The recorded runs of lesson 03: tables, paired differences and verdicts by hand, and what is committed."""
 
-import math
-
 import pandas as pd
 import pytest
 
@@ -55,13 +53,16 @@ def test_a_difference_counts_only_beyond_the_chance_of_questions_and_of_seeds():
     assert verdict(sure | few, "A", "B").startswith("A is ahead of B with every seed, not settled over seeds: +10.0")
     few = {"seeds_low": -0.22, "seeds_high": 0.02}
     assert " is behind B with every seed, not settled over seeds: -10.0" in verdict(lost | few, "A", "B")
-    one = {"seeds": [0.1], "seeds_low": -math.inf, "seeds_high": math.inf}
+    alike = {"seeds": [0.1] * 3, "seeds_low": 0.1, "seeds_high": 0.1}
+    assert "A beats B: +10.0 points (over questions +5.0 to +15.0; the seeds all alike)" in verdict(sure | alike, "A", "B")
+    one = {"seeds": [0.1], "seeds_low": -1.0, "seeds_high": 1.0}
     assert verdict(sure | one, "A", "B") == "A is ahead of B with the one seed: +10.0 points (over questions +5.0 to +15.0)"
 
 
 def test_the_seeds_interval_is_that_of_few_runs():
     found = apart(RECORD, "suite", picked("one"), picked("two"))
-    assert (found["seeds_low"], found["seeds_high"]) == few_runs_interval([0.5, 0.25])[1:]
+    low, high = few_runs_interval([0.5, 0.25])[1:]
+    assert low < -1 and high > 1 and (found["seeds_low"], found["seeds_high"]) == (-1, 1)  # no difference is larger
 
 
 def test_success_is_drawn_against_kl():
