@@ -66,12 +66,12 @@ def apart(record: dict, suite: str, first: Callable[[dict], bool], second: Calla
     }  # fmt: skip
 
 
-def verdict(found: dict, first: str, second: str) -> str:
-    """What `apart` found, as a sentence.
+def verdict(found: dict, first: str, second: str, over: str = "questions") -> str:
+    """What `apart` found, as a sentence; `over`: what its first interval is over.
 
     "beats" or "loses to": both intervals exclude 0, over the questions and over the seeds. "is ahead of" or "is behind": the
     one over the questions does, and all seeds point the same way, but so few seeds do not settle it. Without any difference
-    three seeds "beat" or "lose" in about one case of twenty, five in one of twelve (simulated).
+    it is "beats" or "loses to" in three to eight of 100 cases (simulated, three to five seeds).
     """
     up, seeds = found["difference"] > 0, found["seeds"]
     same_way = all(d > 0 for d in seeds) or all(d < 0 for d in seeds)
@@ -83,9 +83,9 @@ def verdict(found: dict, first: str, second: str) -> str:
         said = f"{'is ahead of' if up else 'is behind'} {second} {often}"
     else:
         said = f"is not told apart from {second}"
-    over = [f"over {name} {100 * found[low]:+.1f} to {100 * found[high]:+.1f}" for name, low, high in
-            (("questions", "low", "high"), ("seeds", "seeds_low", "seeds_high"))][: min(len(seeds), 2)]  # fmt: skip
+    told = [f"over {name} {100 * found[low]:+.1f} to {100 * found[high]:+.1f}" for name, low, high in
+            ((over, "low", "high"), ("seeds", "seeds_low", "seeds_high"))][: min(len(seeds), 2)]  # fmt: skip
     if len(seeds) > 1 and found["seeds_low"] == found["seeds_high"]:
-        over[1] = "the seeds all alike"
+        told[1] = "the seeds all alike"
     each = f"; by seed {', '.join(f'{100 * d:+.1f}' for d in seeds)}" if len(seeds) > 1 else ""
-    return f"{first} {said}: {100 * found['difference']:+.1f} points ({'; '.join(over)}){each}"
+    return f"{first} {said}: {100 * found['difference']:+.1f} points ({'; '.join(told)}){each}"

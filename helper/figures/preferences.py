@@ -43,8 +43,8 @@ def plot_success_against_kl(runs: pd.DataFrame, panels: dict[str, str]) -> Figur
     return figure
 
 
-def plot_differences(differences: dict[str, dict], title: str) -> Figure:
-    """A row an arm: its difference with the 95% interval over questions, and a dot a seed, in points.
+def plot_differences(differences: dict[str, dict], title: str, over: str = "questions") -> Figure:
+    """A row an arm: its difference with the 95% interval over questions (or `over` others), and a dot a seed, in points.
 
     `differences`: name -> `helper.preference_runs.apart`.
     """
@@ -54,7 +54,7 @@ def plot_differences(differences: dict[str, dict], title: str) -> Figure:
         values = 100 * np.array([[found[key] for key in ("difference", "low", "high")] for found in differences.values()])
         error = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
         axis.errorbar(
-            values[:, 0], places, xerr=error, fmt="D", color=BLUE, capsize=4, label="mean, with 95% interval over questions"
+            values[:, 0], places, xerr=error, fmt="D", color=BLUE, capsize=4, label=f"mean, with 95% interval over {over}"
         )
         for place, found in zip(places, differences.values(), strict=True):
             seeds = 100 * np.array(found["seeds"])
