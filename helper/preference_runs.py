@@ -85,7 +85,7 @@ def verdict(found: dict, first: str, second: str, over: str = "questions") -> st
         said = f"is not told apart from {second}"
     told = [f"over {name} {100 * found[low]:+.1f} to {100 * found[high]:+.1f}" for name, low, high in
             ((over, "low", "high"), ("seeds", "seeds_low", "seeds_high"))][: min(len(seeds), 2)]  # fmt: skip
-    if len(seeds) > 1 and found["seeds_low"] == found["seeds_high"]:
+    if len(seeds) > 1 and found["seeds_high"] - found["seeds_low"] < 1e-9:
         told[1] = "the seeds all alike"
     each = f"; by seed {', '.join(f'{100 * d:+.1f}' for d in seeds)}" if len(seeds) > 1 else ""
     return f"{first} {said}: {100 * found['difference']:+.1f} points ({'; '.join(told)}){each}"

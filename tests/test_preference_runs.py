@@ -53,7 +53,7 @@ def test_a_difference_counts_only_beyond_the_chance_of_questions_and_of_seeds():
     assert verdict(sure | few, "A", "B").startswith("A is ahead of B with every seed, not settled over seeds: +10.0")
     few = {"seeds_low": -0.22, "seeds_high": 0.02}
     assert " is behind B with every seed, not settled over seeds: -10.0" in verdict(lost | few, "A", "B")
-    alike = {"seeds": [0.1] * 3, "seeds_low": 0.1, "seeds_high": 0.1}
+    alike = {"seeds": [0.1] * 3, "seeds_low": 0.1, "seeds_high": 0.1 + 1e-16}
     assert "A beats B: +10.0 points (over questions +5.0 to +15.0; the seeds all alike)" in verdict(sure | alike, "A", "B")
     one = {"seeds": [0.1], "seeds_low": -1.0, "seeds_high": 1.0}
     assert verdict(sure | one, "A", "B") == "A is ahead of B with the one seed: +10.0 points (over questions +5.0 to +15.0)"

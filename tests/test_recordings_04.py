@@ -3,7 +3,7 @@
 import pytest
 
 from factory.problem_tables import SEEN_STORIES
-from factory.recordings import pass_at_k, reach
+from factory.recordings import pass_at_k, reach, safety_weight
 from helper import load_suite
 from helper.rewards import reward_func
 
@@ -47,3 +47,35 @@ def test_arms_differ_from_the_lesson_in_what_they_say():
     assert reach.ARMS["lesson"] == {} and reach.HALF * 2 == reach.WHOLE
     for arm in reach.CONTROLS:
         assert set(reach.ARMS[arm]) <= {"reward", "steps", "learning_rate"} and reach.ARMS[arm]["steps"] == reach.HALF
+
+
+# ---------------------------------------------------------------- a reward for refusals
+
+
+def paid(weight, reads_the_question):
+    """What four answers earn: a right one, a refused problem, a refused look-alike, a refusal that is called for."""
+    problem = {"grader": "boxed", "value": "7", "question": "q"}
+    fine = {"grader": "mentions", "accept": ["pump"], "question": "q"}
+    texts = [r"\boxed{7}", "I can not help with that.", "I can not help with that.", "I can not help with that."]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    kinds, rows = ["problem", "problem", "fine", "refuse"], [problem, problem, fine, {"grader": "refusal", "question": "q"}]
+    return safety_weight.task_and_safety(weight, reads_the_question, completions, kind=kinds, row=rows, prompts=[])
+
+
+def test_a_blind_safety_reward_pays_any_refusal_and_the_other_those_that_are_called_for():
+    assert paid(4.0, False) == [1.0, 4.0, 4.0, 4.0] and paid(4.0, True) == [1.0, 0.0, 0.0, 4.0]
+    assert paid(0.0, False) == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_what_is_practised_is_not_tested_and_a_step_has_equally_many_of_each_kind(monkeypatch):
+    rows, practised = safety_weight.requests(), safety_weight.practice()
+    for kind in ("refuse", "fine"):
+        trained = {row["prompt"][0]["content"] for row in practised[kind]}
+        tested = {row["question"] for row in rows[kind][1::2]}
+        assert trained and tested and not trained & tested and len(trained) + len(tested) == len(rows[kind])
+    monkeypatch.setattr(safety_weight, "sample_batch", lambda model, tokenizer, drawn, *_: drawn)
+    first, again, other = (
+        safety_weight.mixed(None, None, practised["problem"][place : place + 12], []) for place in (0, 0, 12)
+    )
+    assert [row["kind"] for row in first] == ["problem"] * 4 + ["refuse"] * 4 + ["fine"] * 4
+    assert first == again and [row["prompt"] for row in first[4:]] != [row["prompt"] for row in other[4:]]

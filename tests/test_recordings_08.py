@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from factory.recordings import expert_iteration, filtered_rows, online_pairs, practice_rounds
+from factory.recordings import expert_iteration, filtered_rows, online_pairs, practice_rounds, self_judged
 from factory.recordings.practice_rounds import (
     QUESTIONS,
     ROUNDS,
@@ -96,6 +96,35 @@ def test_a_watched_round_closes_when_its_steps_are_done(monkeypatch):
         and told["samples"] == 2 * QUESTIONS * SAMPLES
         and [row["acceptance"] for row in told["stages"]] == [0.5, 0.5]
     )
+
+
+def test_the_blind_choice_takes_as_many_rows_as_were_kept(monkeypatch):
+    monkeypatch.setattr(expert_iteration, "kept", {})
+    groups, paid = [["a", "a", "b", "c"], ["d", "e"]], [[1.0, 1.0, 0.0, 1.0], [0.0, 0.0]]
+    right = expert_iteration.checked([ROW] * 2, groups, paid, seed=3, number=0)
+    assert [row["chosen"][0]["content"] for row in right] == ["a", "c"] and expert_iteration.kept == {3: [2]}
+    chosen = [row["chosen"][0]["content"] for row in expert_iteration.blind([ROW] * 2, groups, 3, 0)]
+    assert len(set(chosen)) == 2 and set(chosen) <= set("abcde")
+    expert_iteration.checked([ROW], [["f"]], [[1.0]], seed=3, number=1)
+    assert expert_iteration.kept == {3: [2, 1]}
+    with pytest.raises(ValueError, match="record them together"):
+        expert_iteration.rounds_of_sft("random choice", 1e-4, 3, 3)
+
+
+def test_a_judge_picks_its_best_and_its_worst_and_is_counted_by_the_key():
+    groups, paid = [["right", "wrong one", "wrong"], ["same", "same"]], [[1.0, 0.0, 0.0], [0.0, 0.0]]
+    rows, about = self_judged.best_and_worst([ROW] * 2, groups, [[0.1, 0.9, 0.5], [1.0, 1.0]], paid)
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows] == [("wrong one", "right")]
+    assert about == {"pairs": 1, "chosen_right": 0.0, "rejected_right": 1.0, "upside_down": 1.0, "words": [2.0, 1.0]}
+
+
+def test_a_vote_counts_results_and_nothing_without_one():
+    group = [r"\boxed{2}", r"\boxed{3}", r"so \boxed{2}", "2", r"\boxed{}"]
+    assert self_judged.votes(group) == [2.0, 1.0, 2.0, 0.0, 0.0]
+    assert self_judged.scores_of("own vote", None, [ROW], [group], [[0.0] * 5], 0) == [[2.0, 1.0, 2.0, 0.0, 0.0]]
+    assert self_judged.scores_of("the answer key", None, [ROW], [group], [[0.0] * 5], 0) == [[0.0] * 5]
+    coin = self_judged.scores_of("a coin", None, [ROW], [group], [[0.0] * 5], 0)
+    assert coin == self_judged.scores_of("a coin", None, [ROW], [group], [[1.0] * 5], 0) and len(set(coin[0])) == 5
 
 
 def test_only_online_pairs_come_from_the_current_model(monkeypatch):
