@@ -83,14 +83,17 @@ def judged(model, tokenizer, seed: int) -> dict:
 def one_run(arm: str, seed: int) -> dict:
     """Train with an arm's reward; what it was paid, and what is right."""
     model, tokenizer, rows = model_and_problems()
-    reward = ARMS[arm]
+    return practised(model, tokenizer, rows, ARMS[arm], seed) | judged(model, tokenizer, seed)
+
+
+def practised(model, tokenizer, rows: list[dict], reward: Callable, seed: int, **options) -> dict:
+    """Train the model with a reward; what it was paid in the first and in the last four steps."""
     log = train_grpo(
         model, tokenizer, rows, [reward], folder=fresh("rule_rewards"), steps=STEPS, learning_rate=RATE, seed=seed,
-        bf16=bf16_is_fast(), charts=False, **LOOP,
+        bf16=bf16_is_fast(), charts=False, **LOOP, **options,
     ).table()  # fmt: skip
     paid = log["reward"].tolist()
-    ends = {"paid_first": round(sum(paid[:4]) / 4, 3), "paid_last": round(sum(paid[-4:]) / 4, 3)}
-    return ends | judged(model, tokenizer, seed)
+    return {"paid_first": round(sum(paid[:4]) / 4, 3), "paid_last": round(sum(paid[-4:]) / 4, 3)}
 
 
 def record_rule_rewards(seeds: list[int], path: Path) -> None:

@@ -18,15 +18,13 @@ from pathlib import Path
 
 from factory.recordings.lesson_03 import once, resumed
 from factory.recordings.reach import LONGEST, LOOP, RATE, SUITES, suite
-from factory.recordings.shared import command, fresh, model_and_problems
+from factory.recordings.rule_rewards import STEPS, N, practised
+from factory.recordings.shared import command, model_and_problems
 from helper import evaluate, grade, load_suite
-from helper.algorithms import train_grpo
 from helper.algorithms.batches import sample_batch
 from helper.graders import is_refusal
-from helper.machine.device import bf16_is_fast
 from helper.recorded import as_digits
 
-STEPS, N = 20, 300  # N: held-out word problems
 WEIGHTS = (0.25, 1.0, 4.0)
 KINDS = ("problem", "refuse", "fine")  # equally many prompts of each in a step
 
@@ -91,13 +89,8 @@ def judged(model, tokenizer, seed: int) -> dict:
 def one_run(arm: str, seed: int) -> dict:
     """Train with an arm's reward; what it was paid, and what is right."""
     model, tokenizer, _ = model_and_problems()
-    log = train_grpo(
-        model, tokenizer, practice()["problem"], [ARMS[arm]], folder=fresh("safety_weight"), steps=STEPS, seed=seed,
-        learning_rate=RATE, sample=mixed, bf16=bf16_is_fast(), charts=False, **LOOP,
-    ).table()  # fmt: skip
-    paid = log["reward"].tolist()
-    ends = {"paid_first": round(sum(paid[:4]) / 4, 3), "paid_last": round(sum(paid[-4:]) / 4, 3)}
-    return ends | judged(model, tokenizer, seed)
+    paid = practised(model, tokenizer, practice()["problem"], ARMS[arm], seed, sample=mixed)
+    return paid | judged(model, tokenizer, seed)
 
 
 def record_safety_weight(seeds: list[int], path: Path) -> None:
