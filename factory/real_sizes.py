@@ -1,5 +1,7 @@
 """One step of SFT, DPO and GRPO on models of the true sizes, with random weights: memory predicted and measured.
 
+SFT is also done with LoRA and with QLoRA, whose largest memory is that of the training alone, after the loading.
+
     python -m factory.real_sizes                                            all rows
     python -m factory.real_sizes --models llama-135M --methods sft dpo      these; the other rows stay as recorded
 
@@ -24,9 +26,11 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     LlamaConfig,
     PreTrainedConfig,
     Qwen2Config,
@@ -39,6 +43,8 @@ from factory import ROOT
 from factory.recordings.shared import RECORDED, write
 from helper.library import attention_of
 from helper.machine.costs import METHODS, training_cost
+from helper.machine.memory import give_back_memory
+from helper.machine.scale import ALL_LINEAR
 
 RECORD = RECORDED / "real_sizes.json"
 RUNS = ROOT / "runs" / "real_sizes"
@@ -54,6 +60,9 @@ OF_METHOD = {
     "dpo": {"learning_rate": 5e-5, "beta": 0.2, "precompute_ref_log_probs": True},
     "grpo": {"learning_rate": 5e-6, "num_generations": 4, "max_completion_length": GENERATED},
 }
+ADAPTED = {"sft-lora": False, "sft-qlora": True}  # -> are the layers' matrices in 4 bits
+CALLED = {"sft-lora": "SFT, LoRA", "sft-qlora": "SFT, QLoRA"} | {method: method.upper() for method in METHODS}
+LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 
 def configs() -> dict[str, PreTrainedConfig]:
@@ -124,8 +133,10 @@ def some_reward(completions: list, **kwargs) -> list[float]:
 
 def make_trainer(method: str, model, tokenizer, folder: Path):
     """The trainer of a method with the settings of the record."""
+    adapter = {"peft_config": LoraConfig(**LORA)} if method in ADAPTED else {}
+    method = method.split("-")[0]
     settings = STEP | PLAIN | OF_METHOD[method] | {"output_dir": str(folder)}
-    common = {"model": model, "processing_class": tokenizer, "train_dataset": data(method)}
+    common = {"model": model, "processing_class": tokenizer, "train_dataset": data(method), **adapter}
     if method == "sft":
         return SFTTrainer(args=SFTConfig(**settings), **common)
     if method == "dpo":
@@ -152,24 +163,37 @@ def status_kb(pid: int | str, name: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(name + ":")), 0)
 
 
+def four_bits(wanted: bool) -> dict:
+    """What loads a model with its layers' matrices in NF4, computing in float32; nothing where they are to stay."""
+    if not wanted:
+        return {}
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    return {"quantization_config": config, "device_map": {"": "cpu"}}
+
+
 def one_step(name: str, method: str) -> dict:
     """Predict, load, train one step. Runs in the process whose memory is measured."""
     folder = RUNS / name
     before = 1024 * status_kb("self", "VmRSS")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **four_bits(ADAPTED.get(method, False)))
+    adapter = {"lora_rank": LORA["r"], "lora_targets": ALL_LINEAR, "four_bit": ADAPTED[method]} if method in ADAPTED else {}
     cost = training_cost(
-        model.config, method, 1, LENGTH, accumulation=8, steps=1, libraries=before,
-        completion=GENERATED if method == "grpo" else None, precompute_reference=method == "dpo",
+        model.config, method.split("-")[0], 1, LENGTH, accumulation=8, steps=1, libraries=before,
+        completion=GENERATED if method == "grpo" else None, precompute_reference=method == "dpo", **adapter,
     )  # fmt: skip
     trainer = make_trainer(method, model, tokenizer, RUNS / "trained")
     seconds = Seconds()
     trainer.add_callback(seconds)
+    if method in ADAPTED:  # loading takes more than such a training: the largest memory so far is set back
+        give_back_memory()
+        Path("/proc/self/clear_refs").write_text("5")
     trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
     return {
-        "model": name, "method": method, "parameters": cost.parameters, "dtype": "float32", "tokens": LENGTH,
-        "settings": STEP | OF_METHOD[method], "attention": attention_of(model),
+        "model": name, "method": method, "called": CALLED[method], "parameters": cost.parameters, "dtype": "float32",
+        "tokens": LENGTH, "settings": STEP | OF_METHOD[method.split("-")[0]] | (LORA if adapter else {}),
+        "attention": attention_of(model),
         "predicted_mb": round(cost.peak / 1e6), "measured_mb": round(1024 * status_kb("self", "VmHWM") / 1e6),
         "predicted_parts_mb": {part: round(size / 1e6) for part, size in cost.parts.items()},
         "step_seconds": round(seconds.seconds, 1), "loss": round(log[-1]["loss"], 4),
@@ -213,13 +237,13 @@ def record(models: list[str], methods: list[str], limit_gb: float, path: Path = 
             begun = time.perf_counter()
             output, outside = run_child(["--step", name, method], limit_gb)
             row = json.loads(output.splitlines()[-1])
-            row["measured_mb"] = max(row["measured_mb"], outside)
+            row["measured_mb"] = max(row["measured_mb"], outside if method in METHODS else 0)
             row["predicted_to_measured"] = round(row["predicted_mb"] / row["measured_mb"], 3)
             row["whole_seconds"] = round(time.perf_counter() - begun, 1)
             row["command"] = f"python -m factory.real_sizes --models {name} --methods {method} --limit-gb {limit_gb:g}"
             rows[name, method] = row
             print({key: value for key, value in row.items() if key != "predicted_parts_mb"}, flush=True)
-            order = [(name, method) for name in configs() for method in METHODS]
+            order = [(name, method) for name in configs() for method in (*METHODS, *ADAPTED)]
             whole = {"command": "python -m factory.real_sizes", "torch": torch.__version__.split("+")[0]}
             write(whole | {"rows": [rows[key] for key in order if key in rows]}, path)
 
@@ -228,7 +252,7 @@ def main() -> None:
     """The command line; --make and --step are for the processes it starts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=list(configs()), default=list(configs()))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, *ADAPTED), default=[*METHODS, *ADAPTED])
     parser.add_argument("--limit-gb", type=float, default=17)
     parser.add_argument("--make", metavar="MODEL", help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=2, metavar=("MODEL", "METHOD"), help=argparse.SUPPRESS)

@@ -165,7 +165,7 @@ def real_sizes(sizes: dict, speed: dict) -> str:
     lines = ["| Shape | A step of | memory, predicted | measured | seconds |", "|---|---|---|---|---|"]
     for row in sizes["rows"]:
         memory = f"{row['predicted_mb'] / 1000:.1f} GB | {row['measured_mb'] / 1000:.1f} GB"
-        lines.append(f"| {row['model']} | {row['method'].upper()} | {memory} | {row['step_seconds']:.0f} |")
+        lines.append(f"| {row['model']} | {row['called']} | {memory} | {row['step_seconds']:.0f} |")
     threads = sorted({row["threads"] for row in sizes["rows"]})
     words = f"Threads of the processor used for the table: {' and '.join(map(str, threads))}."
     if "sft" in speed:

@@ -12,7 +12,7 @@ import pandas as pd
 from helper.intervals import pass_at_k
 from helper.recorded import load_runs
 
-KINDS = ("pass_at_k", "distance", "controls", "rule_rewards", "safety_weight")
+KINDS = ("pass_at_k", "distance", "controls", "rule_rewards", "safety_weight", "wider")
 KS = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 2000  # of the bootstrap
 

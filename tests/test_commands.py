@@ -313,6 +313,36 @@ def test_as_programs_on_the_courses_own_files(tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
 
 
+GSM8K = ROOT.parent / "shared" / "gsm8k"
+SHAPES = {  # of public demo files: a question and two answers
+    "alpaca": lambda q, a, b: {"instruction": q, "input": "", "output": a},
+    "sharegpt": lambda q, a, b: {"conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]},
+    "plain-pairs": lambda q, a, b: {"instruction": q, "chosen": a, "rejected": b},
+    "output-pairs": lambda q, a, b: {"instruction": q, "output": [a, b]},
+    "ranked": lambda q, a, b: {"instruction": q, "output": [a, b]},
+    "scores": lambda q, a, b: {"instruction": q, "output": [b, a], "scores": [2, 9]},
+}
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not on this machine")
+@pytest.mark.parametrize(
+    ("name", "ending"), [*((name, "jsonl") for name in SHAPES), ("alpaca", "csv"), ("alpaca", "parquet")]
+)
+def test_all_real_rows_of_gsm8k_keep_their_texts(name, ending, tmp_path, command):
+    """7,473 questions with the worked answer, and the last line of it as the worse one, in each shape."""
+    real = [json.loads(line) for line in (GSM8K / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [(row["question"], row["answer"], row["answer"].splitlines()[-1]) for row in real]
+    source = written(tmp_path, ending, [SHAPES[name](*three) for three in texts])
+    target = tmp_path / "out.jsonl"
+    assert command(converters, source, target, "--from", name)[0] == 0
+    status, out, _ = command(validation, target)
+    assert status == 0 and len(texts) == 7473 and "7,473 rows" in out.replace("7473", "7,473")
+    made = [row.values for row in read_rows(target)]
+    columns = ("messages",) if "messages" in made[0] else ("prompt", "chosen", "rejected")
+    said_there = [tuple(turn["content"] for column in columns for turn in row[column]) for row in made]
+    assert said_there == [three[: len(said_there[0])] for three in texts]
+
+
 def test_a_terminal_without_the_letters(tmp_path):
     rows = [{"messages": [{"role": "用户", "content": "ü"}]}]
     path = written(tmp_path, "jsonl", rows).rename(tmp_path / "ü.jsonl")

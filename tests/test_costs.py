@@ -24,6 +24,7 @@ from helper.machine.sizes import (
     count_parameters,
     last_layer_bytes,
     lora_parameters,
+    matrices,
 )
 
 KINDS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
@@ -278,6 +279,23 @@ def test_the_predicted_peak_is_the_measured_one(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     predicted, measured, _ = json.loads(done.stdout.splitlines()[-1])
     assert predicted == pytest.approx(measured, rel=0.1)
+
+
+def test_four_bits_leave_all_but_the_matrices_as_it_is():
+    config = small()
+    words = {"lora_rank": 4, "libraries": GB, "device": "cpu"}
+    plain, packed = training_cost(config, **words), training_cost(config, four_bit=True, **words)
+    inside = config.num_hidden_layers * sum(a * b for a, b in matrices(config).values())
+    largest = max(a * b for a, b in matrices(config).values())
+    saved = plain.parts["weights"] - packed.parts["weights"]
+    assert saved == pytest.approx((4 - 4.5 / 8) * inside - 4 * largest, abs=1)
+    assert {k: v for k, v in plain.parts.items() if k != "weights"} == {
+        k: v for k, v in packed.parts.items() if k != "weights"
+    }
+    with pytest.raises(ValueError, match="four_bit=True needs a lora_rank"):
+        training_cost(config, four_bit=True, libraries=GB)
+    with pytest.raises(ValueError, match="four_bit=True needs the model's config"):
+        training_cost(empty(config), four_bit=True, **words)
 
 
 # Mixtures of experts, and families whose weights the formula does not know

@@ -20,7 +20,7 @@ def test_rows_are_as_long_as_said():
     assert pair["chosen"] != pair["rejected"] and set(data("grpo")[0]) == {"prompt"}
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo", "sft-lora"])
 def test_each_methods_trainer_takes_a_step(method, tmp_path):
     sprout = project_folder() / "data" / "models" / "sprout-base"
     config = configs()["llama-135M"]

@@ -1,9 +1,11 @@
 """The recordings of lesson 04: the rewards of the controls, the rows of fewer story types, and what is counted."""
 
+import re
+
 import pytest
 
 from factory.problem_tables import SEEN_STORIES
-from factory.recordings import pass_at_k, reach, safety_weight
+from factory.recordings import pass_at_k, reach, safety_weight, wider
 from helper import load_suite
 from helper.rewards import reward_func
 
@@ -79,3 +81,40 @@ def test_what_is_practised_is_not_tested_and_a_step_has_equally_many_of_each_kin
     )
     assert [row["kind"] for row in first] == ["problem"] * 4 + ["refuse"] * 4 + ["fine"] * 4
     assert first == again and [row["prompt"] for row in first[4:]] != [row["prompt"] for row in other[4:]]
+
+
+# ---------------------------------------------------------------- what carries further
+
+
+def test_practice_with_larger_numbers_goes_beyond_forty_and_asks_nothing_that_is_tested():
+    few, many = wider.stories(104, 40), wider.stories(104, 60)
+    asked = {row["question"] for name in wider.SUITES for row in load_suite(name)}
+    for problems, largest in ((few, 40), (many, 60)):
+        assert {problem.story for problem in problems} == set(SEEN_STORIES)
+        assert len({problem.question for problem in problems}) == 104
+        assert not asked & {problem.question for problem in problems}
+        assert problems == wider.stories(104, largest)
+    counts = [max(map(int, re.findall(r"\d+", problem.question))) for problem in many]
+    assert sum(count > 40 for count in counts) > 26
+
+
+def test_the_halves_of_another_hand_share_no_type_and_cover_the_suite():
+    even, odd = ({problem.story for problem in wider.by_another(44, half)} for half in (0, 1))
+    assert len(even) == len(odd) == 11 and not even & odd
+    places = wider.in_half(0) + wider.in_half(1)
+    assert sorted(places) == list(range(len(load_suite(wider.FAR))))
+    assert {load_suite(wider.FAR)[place]["story"] for place in wider.in_half(0)} == even
+
+
+def test_each_row_of_another_hand_is_judged_by_the_model_that_did_not_see_its_type(monkeypatch):
+    size = len(load_suite(wider.FAR))
+
+    def imitated(problems, name, seed, names):
+        seen = {problem.story for problem in problems}
+        right = "".join(str(int(row["story"] in seen)) for row in load_suite(wider.FAR))
+        return {wider.FAR: right, **{other: f"{name} {other}" for other in names[:-1]}}
+
+    monkeypatch.setattr(wider, "PRACTICE_ROWS", 60)
+    monkeypatch.setattr(wider, "imitated", imitated)
+    found = wider.two_hands(0)
+    assert found[wider.FAR] == "0" * size and found["seen types"] == "1" * size

@@ -127,6 +127,13 @@ def test_a_vote_counts_results_and_nothing_without_one():
     assert coin == self_judged.scores_of("a coin", None, [ROW], [group], [[1.0] * 5], 0) and len(set(coin[0])) == 5
 
 
+def test_reward_weighted_rows_are_any_answers_and_right_ones_more_often():
+    rows = online_pairs.weighted_rows([ROW], [["right", "wrong"]], [[1.0, 0.0]], seed=1)
+    drawn = Counter(row["chosen"][0]["content"] for row in rows)
+    assert len(rows) == online_pairs.STEPS * online_pairs.ANSWERS_PER_STEP and set(drawn) == {"right", "wrong"}
+    assert 4 < drawn["right"] / drawn["wrong"] < 14  # e^(1 / 0.5) = 7.4
+
+
 def test_only_online_pairs_come_from_the_current_model(monkeypatch):
     asked = []
     monkeypatch.setattr(online_pairs, "sampled", lambda model, *_, **__: asked.append(model) or ([], []))

@@ -97,7 +97,15 @@ def test_the_picture_shows_what_the_lessons_files_say():
 
 def test_real_sizes_are_told_with_what_was_measured():
     rows = [
-        {"model": "a-1B", "method": "dpo", "predicted_mb": 8400, "measured_mb": 8760, "step_seconds": 62.8, "threads": 2}
+        {
+            "model": "a-1B",
+            "method": "dpo",
+            "called": "DPO",
+            "predicted_mb": 8400,
+            "measured_mb": 8760,
+            "step_seconds": 62.8,
+            "threads": 2,
+        }
     ]
     assert "| a-1B | DPO | 8.4 GB | 8.8 GB | 63 |" in results.real_sizes({"rows": rows}, {})
     side = {"seconds": 100.0}

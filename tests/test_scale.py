@@ -8,7 +8,7 @@ from test_explorers_rl import move
 
 from factory.lessons import WIDGETS
 from helper.explorers.scale import explore_scale, shapes
-from helper.machine.scale import GPUS, NF4_BITS, SHARDING, operations, plan_run, states, weight_bytes
+from helper.machine.scale import DOUBLE_BITS, GPUS, SHARDING, operations, plan_run, states, weight_bytes
 from helper.machine.sizes import count_parameters
 
 SHAPES = shapes()
@@ -31,8 +31,8 @@ def test_the_stages_are_those_of_the_paper():
 def test_four_bits_are_smaller_but_not_for_words():
     small, whole = weight_bytes(SHAPES["8B"], "qlora"), weight_bytes(SHAPES["8B"], "lora")
     words = 2 * 128256 * 4096
-    assert 4 < NF4_BITS < 4.2 and whole == 2 * 8_030_261_248
-    assert small == pytest.approx(2 * words + NF4_BITS / 8 * (8_030_261_248 - words), rel=2e-3)
+    assert 4 < DOUBLE_BITS < 4.2 and whole == 2 * 8_030_261_248
+    assert small == pytest.approx(2 * words + DOUBLE_BITS / 8 * (8_030_261_248 - words), rel=2e-3)
 
 
 def test_operations_and_hours():

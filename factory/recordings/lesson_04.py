@@ -15,6 +15,7 @@ from factory.recordings.reach import record_controls, record_distance
 from factory.recordings.rule_rewards import record_rule_rewards
 from factory.recordings.safety_weight import record_safety_weight
 from factory.recordings.shared import command, fresh, write
+from factory.recordings.wider import record_wider
 from helper import evaluate, load_course_dataset, load_model_and_tokenizer, load_suite, reward_func
 from helper.rewards import random_reward
 
@@ -54,4 +55,5 @@ LONG = {  # recorded by name only
     "controls": (record_controls, "04_controls.json"),
     "rule_rewards": (record_rule_rewards, "04_rule_rewards.json"),
     "safety_weight": (record_safety_weight, "04_safety_weight.json"),
+    "wider": (record_wider, "04_wider.json"),
 }

@@ -1,12 +1,16 @@
-"""Lesson 08: online against offline DPO, and SFT on the chosen answers, in three rounds; `08_dpo_online.json`.
+"""Lesson 08: online against offline DPO, and SFT on answers from one scored file, in three rounds; `08_dpo_online.json`.
 
 All arms have the same questions in each round, equally many samples, steps and answers a step; what differs is whose
-samples they are, and the loss. The reference is `sprout-instruct` in all rounds.
+samples they are, and the loss. The reference is `sprout-instruct` in all rounds. *Reward-weighted SFT* imitates any answer
+of the file, drawn with a probability in proportion to exp(reward / TEMPERATURE): reward-weighted regression (Peters and
+Schaal 2007, "Reinforcement learning by reward-weighted regression for operational space control"), its weights as draws.
 Left out on purpose: other β, a reference that is renewed, pairs that a reward model chooses.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from factory.recordings.practice_rounds import (
     questions,
     record_arms,
     sampled,
+    shown,
     start,
     student,
 )
@@ -30,9 +35,11 @@ from helper.algorithms.train_preferences import read_reference
 from helper.machine.device import bf16_is_fast
 
 BETA = 0.1
+TEMPERATURE = 0.5  # a right answer weighs e^2 = 7.4 times as much as a wrong one
 STEPS, ANSWERS_PER_STEP = 10, 16  # of a round
 ARMS = {  # the learning rates: the best of three for as many steps on such rows in `03_contrast.json`
     "online DPO": "offline DPO", "offline DPO": (3e-4,), "SFT on the chosen answers": (1e-3,),
+    "reward-weighted SFT": "SFT on the chosen answers",
 }  # fmt: skip
 
 
@@ -55,13 +62,25 @@ def answers_of_round(model, arm: str, seed: int, number: int) -> tuple:
     return groups, paid, clock.seconds
 
 
+def weighted_rows(asked: list[dict], groups: list[list[str]], paid: list[list[float]], seed: int) -> list[dict]:
+    """Rows to imitate for a round's steps, drawn with replacement from all answers by their rewards."""
+    rows, weights = [], []
+    for row, group, scores in zip(asked, groups, paid, strict=True):
+        rows += [shown(row["prompt"], text) for text in group]
+        weights += [math.exp(score / TEMPERATURE) for score in scores]
+    return random.Random(seed).choices(rows, weights, k=STEPS * ANSWERS_PER_STEP)
+
+
 def one_run(arm: str, rate: float, seed: int, rounds: int) -> tuple:
     """The model after the rounds, and what its row says."""
     model, clock, told = student(), Clock(), []
-    loss, own = ("imitation", {}) if arm.startswith("SFT") else ("both", {"beta": BETA})
+    loss, own = ("both", {"beta": BETA}) if arm.endswith("DPO") else ("imitation", {})
     for number in range(rounds):
         groups, paid, seconds = answers_of_round(model, arm, seed, number)
-        rows = pairs_of(questions(seed)[number], groups, paid)
+        if arm == "reward-weighted SFT":
+            rows = weighted_rows(questions(seed)[number], groups, paid, 100 * seed + number)
+        else:
+            rows = pairs_of(questions(seed)[number], groups, paid)
         with clock:
             reference = None if own == {} else read_reference(start()[0], start()[1], rows, bf16=bf16_is_fast())
             model, _ = trained(
@@ -80,5 +99,5 @@ SETTINGS = {
 
 
 def record_dpo_online(seeds: list[int], path: Path) -> None:
-    """Online DPO, offline DPO and SFT on the chosen answers, at equally many samples."""
+    """Online DPO, offline DPO, SFT on the chosen answers and reward-weighted SFT, at equally many samples."""
     record_arms("dpo_online", seeds, path, ARMS, SETTINGS, one_run)

@@ -1,7 +1,7 @@
 """What a training run will cost, before it is started: memory by part, what fits on this machine, and the time.
 
 The arithmetic is in `helper.machine.sizes`; `helper.figures.costs` shows the result.
-Left out on purpose: quantised weights, several GPUs, offloading.
+Left out on purpose: several GPUs, offloading, 4-bit weights without LoRA (they cannot be trained).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from helper.machine.sizes import (
     activation_bytes,
     cache_bytes,
     count_parameters,
+    four_bit_bytes,
     last_layer_bytes,
     lora_parameters,
 )
@@ -52,7 +53,8 @@ def training_cost(
     model, method: str = "sft", batch_size: int = 1, length: int = 200, *, accumulation: int = 8,
     completion: int | None = None, steps: int = 100, dtype: str = "float32", bf16: bool = False, beta: float | None = None,
     precompute_reference: bool = False, checkpointing: bool = False, attention: str | None = None, lora_rank: int = 0,
-    lora_targets: tuple[str, ...] = LORA_TARGETS, libraries: int | None = None, device: str | torch.device | None = None,
+    lora_targets: tuple[str, ...] = LORA_TARGETS, four_bit: bool = False, libraries: int | None = None,
+    device: str | torch.device | None = None,
 ) -> Cost:  # fmt: skip
     """Predict the most memory that a run of TRL's trainer with AdamW takes, and when (`_parts` and `_moments` say how).
 
@@ -61,16 +63,17 @@ def training_cost(
     prompt and answer together. `completion`: for GRPO, how many of them are generated (None: half). `dtype`: the weights';
     `bf16`: autocast over float32 weights. `beta`: above 0 a reference model is kept (None: TRL's defaults, 0.1 for DPO and 0
     for GRPO), unless `precompute_reference` (DPO) or LoRA does without one. `steps` 1: the moments come after the
-    activations are gone. `libraries`: bytes taken by all else, Python and its packages (None: what is taken now, without
-    the model's weights: on a CPU by this process, on a GPU by PyTorch's other tensors there). `device`: where it will run
-    (None: where the model is; for a config, the GPU where PyTorch sees one). Raises ValueError for settings that do not go
-    together.
+    activations are gone. `four_bit` (QLoRA; needs a config): the layers' matrices in NF4. `libraries`: bytes taken by all
+    else, Python and its packages (None: what is taken now, without the model's weights: on a CPU by this process, on a GPU
+    by PyTorch's other tensors there). `device`: where it will run (None: where the model is; for a config, the GPU where
+    PyTorch sees one). Raises ValueError for settings that do not go together.
     """
     settings = {
         "model": model, "method": method, "batch_size": batch_size, "length": length, "accumulation": accumulation,
         "completion": completion, "steps": steps, "dtype": dtype, "bf16": bf16, "beta": beta,
         "precompute_reference": precompute_reference, "checkpointing": checkpointing, "attention": attention,
-        "lora_rank": lora_rank, "lora_targets": lora_targets, "libraries": libraries, "device": _device(model, device),
+        "lora_rank": lora_rank, "lora_targets": lora_targets, "four_bit": four_bit, "libraries": libraries,
+        "device": _device(model, device),
     }  # fmt: skip
     config = _config(model)
     _check(settings, config)
@@ -84,9 +87,9 @@ def training_cost(
 def _parts(settings: dict, config, parameters: int, trained: int) -> dict[str, int]:
     """Name -> bytes. With P parameters of which T are trained, and s bytes a weight:
 
-    weights s·P; gradients s·T; AdamW's two moments 2·s·T (arXiv 1711.05101: as many numbers as weights, each; of the
-    weights' own type in PyTorch, float32 for float32); reference s·P; activations, cache and last layer: see
-    `activation_bytes`, `cache_bytes`, `last_layer_bytes`.
+    weights s·P, or in 4 bits `four_bit_bytes` with one matrix unpacked; gradients s·T; AdamW's two moments 2·s·T (arXiv
+    1711.05101: as many numbers as weights, each; of the weights' own type in PyTorch, float32 for float32); reference
+    s·P; activations, cache and last layer: see `activation_bytes`, `cache_bytes`, `last_layer_bytes`.
     """
     method, rank, length, dtype, bf16 = (settings[name] for name in ("method", "lora_rank", "length", "dtype", "bf16"))
     size, of_trained = BYTES[dtype], 4 if rank else BYTES[dtype]
@@ -95,8 +98,9 @@ def _parts(settings: dict, config, parameters: int, trained: int) -> dict[str, i
     rows = settings["batch_size"] * (2 if method == "dpo" else 1)
     together = settings["batch_size"] * settings["accumulation"]  # the rows GRPO generates at once: those of a whole step
     attention, libraries = settings["attention"] or attention_of(config), settings["libraries"]
+    frozen, unpacked = four_bit_bytes(config, dtype) if settings["four_bit"] else (size * parameters, 0)
     return {
-        "weights": size * parameters + (4 * trained if rank else 0),
+        "weights": frozen + unpacked + (4 * trained if rank else 0),
         "gradients": of_trained * trained,
         "optimiser": 2 * of_trained * trained,
         "reference model": size * parameters if kept else 0,
@@ -203,6 +207,10 @@ def _check(settings: dict, config) -> None:
             raise ValueError(f"{name}={settings[name]!r:.40}: give a whole number from 1.")
     if settings["completion"] is not None and not 0 < settings["completion"] < settings["length"]:
         raise ValueError(f"completion={settings['completion']}: it is a part of length={settings['length']} tokens.")
+    if settings["four_bit"] and not settings["lora_rank"]:
+        raise ValueError("four_bit=True needs a lora_rank: 4-bit weights are not trained, adapters beside them are.")
+    if settings["four_bit"] and hasattr(settings["model"], "parameters"):
+        raise ValueError("four_bit=True needs the model's config: a loaded model's weights may be packed or not.")
     if settings["precompute_reference"] and settings["method"] == "grpo":
         raise ValueError("GRPO writes new answers in each step: their reference log-probabilities cannot be precomputed.")
 

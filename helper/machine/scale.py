@@ -11,13 +11,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from helper.machine.sizes import activation_bytes, cache_bytes, count_parameters, last_layer_bytes, lora_parameters, matrices
+from helper.machine.sizes import (
+    activation_bytes,
+    cache_bytes,
+    count_parameters,
+    four_bit_bytes,
+    last_layer_bytes,
+    lora_parameters,
+)
 
 METHODS = ("sft", "dpo", "grpo")
 TRAINED = ("full", "lora", "qlora")
 SHARDING = ("copied", "zero1", "zero2", "zero3")  # FSDP2 shards as ZeRO-3
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight: NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314)
+DOUBLE_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight: NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314)
 OVERHEAD = 1_500_000_000  # the libraries' own on a GPU, and what the allocator does not hand out: a guess
 WAITING = 64  # answers that a GPU generates side by side; each step of generation reads all weights once
 
@@ -102,13 +109,11 @@ def states(total: int, learned: int, trained: str, gpus: int, sharding: str, wei
     }
 
 
-def weight_bytes(config, trained: str) -> float:
+def weight_bytes(config, trained: str) -> int:
     """The bytes of the weights in bf16; for QLoRA the layers' matrices in 4 bits and their constants."""
-    total = count_parameters(config)
     if trained != "qlora":
-        return 2 * total
-    inside = config.num_hidden_layers * sum(inputs * outputs for inputs, outputs in matrices(config).values())
-    return NF4_BITS / 8 * inside + 2 * (total - inside)
+        return 2 * count_parameters(config)
+    return four_bit_bytes(config, "bfloat16", DOUBLE_BITS)[0]
 
 
 def operations(total: float, tokens: float, method: str, trained: str, checkpointing: bool, reference: bool) -> float:

@@ -4,7 +4,7 @@ All sizes are bytes (1 MB = 10^6 bytes). The formulas are for dense decoders wit
 (Llama, Qwen2, Qwen3) as transformers and TRL run them; `tests/test_costs.py` holds them to what autograd keeps, and
 `data/recorded/real_sizes.json` to measured peaks of real shapes. Of a mixture of experts only what a token keeps is here,
 and that roughly; its weights are counted in the model.
-Left out on purpose: quantised weights, several GPUs, offloading.
+Left out on purpose: several GPUs, offloading, other 4-bit formats than NF4.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ TILE_WORDS = 32_768  # of the vocabulary, that TRL's last layer takes at a time 
 TILE_TOKENS = 4096  # the same for tokens (trl/kernels/chunked_logprob.py)
 TILE_COPIES = 7.25  # float32 copies of such a tile that TRL's backward pass has at once where there is no GPU
 MLP = {"gate_proj", "up_proj", "down_proj"}
+NF4_BITS = 4 + 32 / 64  # a weight of NF4 and its block's constant in float32 (Dettmers et al. 2023, arXiv 2305.14314)
 LORA_TARGETS = ("q_proj", "v_proj")  # the modules peft takes for these families unless told otherwise
 
 
@@ -155,6 +156,18 @@ def shape(config) -> tuple[int, int, int, int, int]:
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     keys = (getattr(config, "num_key_value_heads", None) or heads) * width
     return config.hidden_size, heads * width, keys, mlp_width(config), config.num_hidden_layers
+
+
+def four_bit_bytes(config, dtype: str = "float32", bits: float = NF4_BITS) -> tuple[int, int]:
+    """Of a model with its layers' matrices in NF4: the bytes of all weights, and of the largest matrix unpacked.
+
+    `bits` a weight: without double quantisation, as bitsandbytes does unless told otherwise. What is no matrix of a layer
+    keeps `dtype`. A matrix is unpacked where it is used, forward and backward, one at a time.
+    """
+    sizes = [inputs * outputs for inputs, outputs in matrices(config).values()]
+    inside = config.num_hidden_layers * sum(sizes)
+    outside = count_parameters(config) - inside
+    return int(bits / 8 * inside) + BYTES[dtype] * outside, BYTES[dtype] * max(sizes)
 
 
 def matrices(config) -> dict[str, tuple[int, int]]:
