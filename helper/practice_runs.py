@@ -15,6 +15,7 @@ from helper.recorded import load_runs
 KINDS = ("pass_at_k", "distance", "controls", "rule_rewards", "safety_weight", "wider")
 KS = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 2000  # of the bootstrap
+AS_SHIPPED = ("sprout-grpo",)  # arms that a record only tests: they come trained
 
 
 def load_practice_runs(kind: str) -> dict:
@@ -26,21 +27,41 @@ def load_practice_runs(kind: str) -> dict:
 
 
 def what_is_recorded(record: dict) -> str:
-    """In words: the command, and how many runs and seeds there are of each arm or model; or that there are none.
+    """In words: the command, the number of seeds of each arm or model, and the seconds of a run; or that there are no runs.
 
     >>> what_is_recorded({"command": "make", "runs": [{"arm": "a", "seed": 0}, {"arm": "a", "seed": 1}]})
-    'recorded with: make; seeds of each arm: a 2'
+    'recorded with: make; seeds of each arm: a 2; not timed'
     """
     if not record["runs"]:
         return f"nothing is recorded in this copy of the course; `{record['command']}` makes it"
     if "model" in record["runs"][0]:
-        counted = ", ".join(f"{run['model']} on {run['suite']}" for run in record["runs"])
-        return f"recorded with: {record['command']}; one seed of each: {counted}"
-    arms = {}
-    for run in record["runs"]:
-        arms.setdefault(run["arm"], set()).add(run["seed"])
-    counted = ", ".join(f"{arm} {len(seeds)}" for arm, seeds in arms.items())
-    return f"recorded with: {record['command']}; seeds of each arm: {counted}"
+        counted = "one seed of each: " + ", ".join(f"{run['model']} on {run['suite']}" for run in record["runs"])
+    else:
+        arms = {}
+        for run in record["runs"]:
+            arms.setdefault(run["arm"], set()).add(run["seed"])
+        counted = "seeds of each arm: " + ", ".join(f"{arm} {len(seeds)}" for arm, seeds in arms.items())
+    return f"recorded with: {record['command']}; {counted}; {seconds_of_a_run(record['runs'])}"
+
+
+def seconds_of_a_run(runs: list[dict]) -> str:
+    """In words: the lowest and highest seconds of a run, its test included; "not timed" where no row has its own.
+
+    Left out, because nothing was trained for them: rows of a second or less (copied from another record), a training's rows
+    after fewer `steps` than its last, and AS_SHIPPED.
+
+    >>> seconds_of_a_run([{"arm": "a", "seed": 0, "seconds": 31.6}, {"arm": "a", "seed": 1, "seconds": 0.0}])
+    'seconds of a run: 32 to 32'
+    """
+    steps: dict[tuple, int] = {}  # of each training, its last
+    of_training = [tuple(run.get(key) for key in ("arm", "model", "suite", "seed")) for run in runs]
+    for key, run in zip(of_training, runs, strict=True):
+        steps[key] = max(steps.get(key, 0), run.get("steps", 0))
+    seconds = [
+        run["seconds"] for key, run in zip(of_training, runs, strict=True)
+        if run.get("seconds", 0) > 1 and run.get("steps", 0) == steps[key] and run.get("arm") not in AS_SHIPPED
+    ]  # fmt: skip
+    return f"seconds of a run: {min(seconds):.0f} to {max(seconds):.0f}" if seconds else "not timed"
 
 
 def both_recorded(record: dict, first: str, second: str) -> list[str]:
@@ -101,15 +122,41 @@ def lead(record: dict, suite: str, first: str, second: str, ks=KS) -> pd.DataFra
 
 
 def crossing(difference: pd.Series) -> int | None:
-    """The smallest k from which `difference` is at or below 0 for good; None where it ends above 0 or began so.
+    """The smallest k from which the curve that began below stays above; None where it does not end above.
+
+    `difference` is that of the two curves, either way round. Where they begin equal, the first that leads began above.
 
     >>> crossing(pd.Series([0.3, 0.1, -0.1, -0.2], index=[1, 2, 4, 8]))
     4
+    >>> crossing(pd.Series([-0.3, -0.1, 0.1, 0.2], index=[1, 2, 4, 8]))
+    4
     """
-    above = difference.to_numpy() > 0
-    if above[-1] or not above.any():
+    signs = np.sign(difference.to_numpy())
+    leads = signs[signs != 0]
+    if not len(leads) or signs[-1] != -leads[0]:
         return None
-    return int(difference.index[np.flatnonzero(above)[-1] + 1])
+    return int(difference.index[np.flatnonzero(signs != signs[-1])[-1] + 1])
+
+
+def crossing_in_words(gap: pd.DataFrame, first: str, second: str) -> str:
+    """Which model's curve passes the other's, by which k, and where the two are told apart after it; `gap` is of `lead`.
+
+    >>> gap = pd.DataFrame({"difference": [-0.3, 0.1], "low": [-0.4, -0.1], "high": [-0.2, 0.3]}, index=[1, 2])
+    >>> crossing_in_words(gap, "RL", "SFT")
+    'the curves cross: RL passes SFT by k = 2, +10.0 points (-10.0 to +30.0), not told apart there or at any larger k'
+    """
+    crossed = crossing(gap["difference"])
+    if crossed is None:
+        both = (gap["difference"] > 0).any() and (gap["difference"] < 0).any()
+        return "the curves cross, and neither passes the other for good" if both else "the curves do not cross"
+    if gap["difference"].iloc[-1] < 0:  # the second ends above: read the gap from its side
+        turned = pd.DataFrame({"difference": -gap["difference"], "low": -gap["high"], "high": -gap["low"]})
+        return crossing_in_words(turned, second, first)
+    after = gap.loc[crossed:]
+    points = "{:+.1f} points ({:+.1f} to {:+.1f})".format(*(100 * after[["difference", "low", "high"]].iloc[0]))
+    told = [str(k) for k in after.index[after["low"] > 0]]
+    said = f"told apart at k = {', '.join(told)}" if told else "not told apart there or at any larger k"
+    return f"the curves cross: {first} passes {second} by k = {crossed}, {points}, {said}"
 
 
 def sharpened(correct: list[int], wrong: list[list[int]], power: float) -> np.ndarray:

@@ -40,11 +40,33 @@ def test_a_lead_is_paired_by_problem():
         runs.lead(RECORD, "far", "RL", "SFT")
 
 
-@pytest.mark.parametrize(
-    "differences, k", [((0.3, 0.1, -0.1), 4), ((0.3, -0.1, 0.1), None), ((-0.1, -0.2, -0.3), None), ((0.2, -0.1, -0.2), 2)]
-)
-def test_the_crossing_is_where_a_lead_is_lost_for_good(differences, k):
-    assert runs.crossing(pd.Series(differences, index=[1, 2, 4])) == k
+CROSSINGS = [
+    ((0.3, 0.1, -0.1), 4), ((0.2, -0.1, -0.2), 2), ((0.3, 0.1, 0.0), None), ((0.3, -0.1, 0.1), None),
+    ((0.1, 0.2, 0.3), None), ((0.0, 0.1, -0.1), 4), ((0.1, -0.1, 0.0), None), ((0.1, 0.0, -0.1), 4), ((0.0, 0.0, 0.0), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("differences, k", CROSSINGS)
+def test_the_crossing_is_where_a_lead_is_lost_for_good_whichever_way_round(differences, k):
+    for sign in (1, -1):
+        assert runs.crossing(pd.Series([sign * d for d in differences], index=[1, 2, 4])) == k
+
+
+def gap_of(*rows: tuple[float, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["difference", "low", "high"], index=[1, 2, 4][: len(rows)])
+
+
+def test_a_crossing_in_words_names_who_passes_and_where_it_is_told_apart():
+    gap = gap_of((-0.2, -0.3, -0.1), (0.1, -0.1, 0.3), (0.2, 0.1, 0.3))
+    passes = "passes {} by k = 2, +10.0 points (-10.0 to +30.0), told apart at k = 4"
+    assert runs.crossing_in_words(gap, "RL", "SFT") == "the curves cross: RL " + passes.format("SFT")
+    turned = gap_of((0.2, 0.1, 0.3), (-0.1, -0.3, 0.1), (-0.2, -0.3, -0.1))
+    assert runs.crossing_in_words(turned, "RL", "SFT") == "the curves cross: SFT " + passes.format("RL")
+    open_gap = gap_of((-0.2, -0.3, -0.1), (0.1, -0.1, 0.3))
+    assert runs.crossing_in_words(open_gap, "RL", "SFT").endswith("not told apart there or at any larger k")
+    assert runs.crossing_in_words(gap_of((0.2, 0.1, 0.3)), "RL", "SFT") == "the curves do not cross"
+    back = gap_of((0.2, 0.1, 0.3), (-0.1, -0.2, 0.1), (0.2, 0.1, 0.3))
+    assert runs.crossing_in_words(back, "RL", "SFT") == "the curves cross, and neither passes the other for good"
 
 
 def test_sharpening_makes_the_commonest_answer_win():
@@ -87,9 +109,23 @@ def test_the_records_name_their_command(kind, tmp_path, monkeypatch):
 
 def test_what_is_recorded_is_counted():
     arms = [{"arm": "a", "seed": 0, "steps": 32}, {"arm": "a", "seed": 0, "steps": 64}, {"arm": "b", "seed": 1}]
-    assert runs.what_is_recorded({"command": "c", "runs": arms}).endswith("seeds of each arm: a 1, b 1")
+    assert runs.what_is_recorded({"command": "c", "runs": arms}).endswith("seeds of each arm: a 1, b 1; not timed")
     assert "SFT on near, RL on near" in runs.what_is_recorded({"command": "c", **RECORD})
     assert runs.both_recorded(RECORD, "SFT", "RL") == ["near"] and runs.both_recorded(RECORD, "SFT", "base") == []
+
+
+def test_the_seconds_are_those_of_trainings():
+    rows = [
+        {"arm": "sprout-grpo", "seed": 0, "steps": 64, "seconds": 5.0},  # comes with the course
+        {"arm": "a", "seed": 0, "steps": 64, "seconds": 300.4},
+        {"arm": "a", "seed": 0, "steps": 32, "seconds": 20.0},  # on the way of the row before: tested only
+        {"arm": "b", "seed": 0, "steps": 32, "seconds": 79.6},
+        {"arm": "b", "seed": 1, "steps": 32, "seconds": 0.0},  # copied
+    ]
+    assert runs.seconds_of_a_run(rows) == "seconds of a run: 80 to 300"
+    assert runs.seconds_of_a_run(rows[:1]) == runs.seconds_of_a_run(rows[4:]) == "not timed"
+    timed = {"command": "c", **RECORD, "runs": [{**run, "seconds": 60 + i} for i, run in enumerate(RECORD["runs"])]}
+    assert runs.what_is_recorded(timed).endswith("RL on near; seconds of a run: 60 to 61")
 
 
 def test_an_unknown_record_is_refused():

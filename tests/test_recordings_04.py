@@ -109,10 +109,10 @@ def test_the_halves_of_another_hand_share_no_type_and_cover_the_suite():
 def test_each_row_of_another_hand_is_judged_by_the_model_that_did_not_see_its_type(monkeypatch):
     size = len(load_suite(wider.FAR))
 
-    def imitated(problems, name, seed, names):
+    def imitated(problems, name, seed):
         seen = {problem.story for problem in problems}
         right = "".join(str(int(row["story"] in seen)) for row in load_suite(wider.FAR))
-        return {wider.FAR: right, **{other: f"{name} {other}" for other in names[:-1]}}
+        return {wider.FAR: right, **{other: f"{name} {other}" for other in wider.SUITES[:-1]}}
 
     monkeypatch.setattr(wider, "PRACTICE_ROWS", 60)
     monkeypatch.setattr(wider, "imitated", imitated)

@@ -1,18 +1,20 @@
-"""What carries lesson 04's gain further: the kind of thing practised, not its amount; `04_wider.json`.
+"""What carries the skill of lesson 04 further: another kind of worked problems, not more of one kind; `04_wider.json`.
 
-Two changes, each against a control with as many rows and steps:
-    numbers to 60     GRPO with the lesson's settings and half of its steps; counts in the problems go up to 60, not 40
-    two hands         SFT on worked problems, half of them of eleven types that another author wrote
-Each is read where *neither* arm has practised: on numbers above 60, and on the other eleven types of that author. The
+Three arms of SFT on `sprout-instruct`, with as many rows and steps; each change is set against the control:
+    control           problems of the 52 practised story types, counts up to 40
+    numbers to 60     the same types, counts up to 60
+    two hands         half of the rows are of eleven types that another author wrote
+Each is read where neither arm has practised, or hardly: on numbers from 61 to 99 (prices and pages may be as large in any
+problem; `practised_61_to_99` is the share of rows that have one), and on the other eleven types of that author. The
 eleven are the even or the odd lines of `world/another_hand.jsonl`; each seed trains both, so that every row is read once.
-Left out on purpose: answers (verdicts only, a 0 or 1 for each question), and the tuning of the SFT rate (both arms
-have the lesson's GRPO rate).
+Left out on purpose: answers (verdicts only, a 0 or 1 for each question), and the tuning of the rate (all arms have that of
+the lesson's GRPO).
 """
 
 from __future__ import annotations
 
-import itertools
 import random
+import re
 from functools import partial
 from pathlib import Path
 
@@ -20,17 +22,17 @@ from factory import another_hand
 from factory.problem_tables import SEEN_STORIES
 from factory.problems import Problem, make_problem, problem_key
 from factory.recordings.lesson_03 import once, resumed
-from factory.recordings.reach import HALF, LOOP, PRACTICE_ROWS, RATE, SUITES, judged, suite
+from factory.recordings.reach import PRACTICE_ROWS, RATE, SUITES, judged, suite
 from factory.recordings.shared import command, fresh
 from factory.skills import problem_row
 from helper import load_model_and_tokenizer
-from helper.algorithms import train_grpo, train_sft
+from helper.algorithms import train_sft
 from helper.machine.device import bf16_is_fast
-from helper.rewards import reward_func
 
-NUMBERS = {"numbers to 40": 40, "numbers to 60": 60}
+NUMBERS = {"control": 40, "numbers to 60": 60}
+BEYOND = range(61, 100)
 FAR = SUITES[-1]
-BATCH, SFT_STEPS = 16, 100
+BATCH, STEPS = 16, 100
 HALVES = {"even types": 0, "odd types": 1}
 
 
@@ -64,18 +66,9 @@ def in_half(half: int) -> list[int]:
     return [place for place, row in enumerate(suite(FAR)) if row["story"] in names]
 
 
-def practised(arm: str, seed: int) -> dict:
-    """GRPO on problems of this range of numbers; verdicts on every suite."""
-    model, tokenizer = load_model_and_tokenizer("sprout-instruct")
-    rows = [
-        {"prompt": [{"role": "user", "content": problem.question}], "ground_truth": str(problem.answer)}
-        for problem in stories(PRACTICE_ROWS, NUMBERS[arm])
-    ]
-    train_grpo(
-        model, tokenizer, rows, [reward_func], folder=fresh(f"wider-{NUMBERS[arm]}-{seed}"), seed=seed, charts=False,
-        steps=HALF, learning_rate=RATE, bf16=bf16_is_fast(), **LOOP,
-    )  # fmt: skip
-    return judged(model, tokenizer, SUITES)
+def share_beyond(problems: list[Problem]) -> float:
+    """The share of problems that tell a number in BEYOND."""
+    return sum(any(int(n) in BEYOND for n in re.findall(r"\d+", problem.question)) for problem in problems) / len(problems)
 
 
 def shown(problems: list[Problem]) -> list[dict]:
@@ -89,19 +82,19 @@ def shown(problems: list[Problem]) -> list[dict]:
     ]
 
 
-def imitated(problems: list[Problem], name: str, seed: int, names: tuple[str, ...]) -> dict:
-    """SFT on worked problems, then verdicts on the suites `names`."""
+def imitated(problems: list[Problem], name: str, seed: int) -> dict:
+    """SFT on worked problems, then verdicts on every suite."""
     model, tokenizer = load_model_and_tokenizer("sprout-instruct")
     train_sft(
         model, tokenizer, shown(problems), folder=fresh(f"wider-{name}-{seed}"), seed=seed, charts=False,
-        steps=SFT_STEPS, learning_rate=RATE, batch_size=BATCH, bf16=bf16_is_fast(),
+        steps=STEPS, learning_rate=RATE, batch_size=BATCH, bf16=bf16_is_fast(),
     )  # fmt: skip
-    return judged(model, tokenizer, names)
+    return judged(model, tokenizer, SUITES)
 
 
-def one_hand(seed: int) -> dict:
-    """The control: rows of the practised story types only."""
-    return imitated(stories(PRACTICE_ROWS), "one_hand", seed, SUITES)
+def of_range(arm: str, seed: int) -> dict:
+    """SFT on problems of the practised story types with counts in the arm's range."""
+    return imitated(stories(PRACTICE_ROWS, NUMBERS[arm]), arm.replace(" ", "_"), seed)
 
 
 def two_hands(seed: int) -> dict:
@@ -112,7 +105,7 @@ def two_hands(seed: int) -> dict:
     unseen, seen, others = {}, [], {}
     for name, half in HALVES.items():
         rows = stories(PRACTICE_ROWS // 2) + by_another(PRACTICE_ROWS // 2, half)
-        judgements = imitated(rows, name.replace(" ", "_"), seed, SUITES)
+        judgements = imitated(rows, name.replace(" ", "_"), seed)
         far = judgements.pop(FAR)
         unseen |= {place: far[place] for place in in_half(1 - half)}
         seen += [far[place] for place in in_half(half)]
@@ -121,16 +114,15 @@ def two_hands(seed: int) -> dict:
 
 
 def record_wider(seeds: list[int], path: Path) -> None:
-    """Larger numbers practised, and rows of another author: what each adds where neither arm has practised."""
-    settings = {key: value for key, value in LOOP.items() if isinstance(value, int | float)}
-    head = {"command": command("wider", seeds), "seeds": seeds, "learning_rate": RATE, **settings}
-    head |= {"bf16": bf16_is_fast(), "sft_steps": SFT_STEPS, "sft_batch": BATCH, "rows": PRACTICE_ROWS, "steps": HALF}
-    record = resumed(path, head | {"n": {name: len(suite(name)) for name in SUITES}})
+    """Larger numbers, and rows of another author: what each adds where neither arm has practised."""
+    head = {"command": command("wider", seeds), "seeds": seeds, "learning_rate": RATE, "bf16": bf16_is_fast()}
+    head |= {"steps": STEPS, "batch_size": BATCH, "rows": PRACTICE_ROWS, "n": {name: len(suite(name)) for name in SUITES}}
+    record = resumed(path, head)
     record.pop("tuning", None)
     if "before" not in record:
-        record["before"] = judged(*load_model_and_tokenizer("sprout-instruct"), SUITES)
+        shares = {arm: round(share_beyond(stories(PRACTICE_ROWS, largest)), 4) for arm, largest in NUMBERS.items()}
+        record |= {"practised_61_to_99": shares, "before": judged(*load_model_and_tokenizer("sprout-instruct"), SUITES)}
     for seed in seeds:
-        once(record, path, "runs", {"arm": "one hand", "seed": seed}, partial(one_hand, seed))
+        for arm in NUMBERS:
+            once(record, path, "runs", {"arm": arm, "seed": seed}, partial(of_range, arm, seed))
         once(record, path, "runs", {"arm": "two hands", "seed": seed}, partial(two_hands, seed))
-    for seed, arm in itertools.product(seeds, NUMBERS):
-        once(record, path, "runs", {"arm": arm, "seed": seed}, partial(practised, arm, seed))
