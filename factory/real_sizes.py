@@ -1,6 +1,8 @@
 """One step of SFT, DPO and GRPO on models of the true sizes, with random weights: memory predicted and measured.
 
-SFT is also done with LoRA and with QLoRA, whose largest memory is that of the training alone, after the loading.
+SFT is also done with LoRA and with QLoRA. Of these two the largest memory is counted after the loading, which takes more
+than such a training; "libraries" is what the process holds then, without the weights (bitsandbytes brings its own); and
+the C library gives back at once what is freed (man 3 mallopt), since what it keeps otherwise, up to a third here, is chance.
 
     python -m factory.real_sizes                                            all rows
     python -m factory.real_sizes --models llama-135M --methods sft dpo      these; the other rows stay as recorded
@@ -174,19 +176,23 @@ def four_bits(wanted: bool) -> dict:
 def one_step(name: str, method: str) -> dict:
     """Predict, load, train one step. Runs in the process whose memory is measured."""
     folder = RUNS / name
-    before = 1024 * status_kb("self", "VmRSS")
+    libraries = 1024 * status_kb("self", "VmRSS")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **four_bits(ADAPTED.get(method, False)))
-    adapter = {"lora_rank": LORA["r"], "lora_targets": ALL_LINEAR, "four_bit": ADAPTED[method]} if method in ADAPTED else {}
+    adapter = {}
+    if method in ADAPTED:
+        adapter = {"lora_rank": LORA["r"], "lora_targets": ALL_LINEAR, "four_bit": ADAPTED[method]}
+        give_back_memory()
+        held = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+        libraries = 1024 * status_kb("self", "VmRSS") - held
     cost = training_cost(
-        model.config, method.split("-")[0], 1, LENGTH, accumulation=8, steps=1, libraries=before,
+        model.config, method.split("-")[0], 1, LENGTH, accumulation=8, steps=1, libraries=libraries,
         completion=GENERATED if method == "grpo" else None, precompute_reference=method == "dpo", **adapter,
     )  # fmt: skip
     trainer = make_trainer(method, model, tokenizer, RUNS / "trained")
     seconds = Seconds()
     trainer.add_callback(seconds)
-    if method in ADAPTED:  # loading takes more than such a training: the largest memory so far is set back
-        give_back_memory()
+    if method in ADAPTED:  # the largest memory so far is set back (man 5 proc: clear_refs)
         Path("/proc/self/clear_refs").write_text("5")
     trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
@@ -207,7 +213,8 @@ def run_child(words: list[str], limit_gb: float, seconds: float = 3600) -> tuple
     MemoryError when it took more than the limit, RuntimeError when it failed; it is stopped in either case.
     """
     command = [sys.executable, "-m", "factory.real_sizes", *words]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    given = os.environ | ({"MALLOC_MMAP_THRESHOLD_": "131072"} if ADAPTED.keys() & set(words) else {})
+    child = subprocess.Popen(command, cwd=ROOT, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak, end = 0, time.monotonic() + seconds
     try:
         while child.poll() is None:

@@ -89,7 +89,8 @@ def one_run(arm: str, rate: float, seed: int, rounds: int) -> tuple:
             )  # fmt: skip
         clock.seconds += seconds
         told.append({"round": number + 1, "pairs": len(rows), "acceptance": acceptance(paid)})
-    return model, {"samples": rounds * QUESTIONS * SAMPLES, "cpu_seconds": clock.read(), "rounds": told}
+    about = {"samples": rounds * QUESTIONS * SAMPLES, "bf16": bf16_is_fast(), "cpu_seconds": clock.read(), "rounds": told}
+    return model, about
 
 
 SETTINGS = {
