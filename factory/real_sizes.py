@@ -1,8 +1,8 @@
 """One step of SFT, DPO and GRPO on models of the true sizes, with random weights: memory predicted and measured.
 
 SFT is also done with LoRA and with QLoRA. Of these two the largest memory is counted after the loading, which takes more
-than such a training; "libraries" is what the process holds then, without the weights (bitsandbytes brings its own); and
-the C library gives back at once what is freed (man 3 mallopt), since what it keeps otherwise, up to a third here, is chance.
+than such a training, and without the pages of the checkpoint's file, which the system may take back at any time. The C
+library gives back at once what is freed (man 3 mallopt): what it keeps otherwise, up to a third here, is chance.
 
     python -m factory.real_sizes                                            all rows
     python -m factory.real_sizes --models llama-135M --methods sft dpo      these; the other rows stay as recorded
@@ -182,9 +182,8 @@ def one_step(name: str, method: str) -> dict:
     adapter = {}
     if method in ADAPTED:
         adapter = {"lora_rank": LORA["r"], "lora_targets": ALL_LINEAR, "four_bit": ADAPTED[method]}
-        give_back_memory()
-        held = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-        libraries = 1024 * status_kb("self", "VmRSS") - held
+        for weight in model.parameters():
+            weight.data = weight.data.clone()  # no longer a page of the file
     cost = training_cost(
         model.config, method.split("-")[0], 1, LENGTH, accumulation=8, steps=1, libraries=libraries,
         completion=GENERATED if method == "grpo" else None, precompute_reference=method == "dpo", **adapter,
@@ -193,6 +192,7 @@ def one_step(name: str, method: str) -> dict:
     seconds = Seconds()
     trainer.add_callback(seconds)
     if method in ADAPTED:  # the largest memory so far is set back (man 5 proc: clear_refs)
+        give_back_memory()
         Path("/proc/self/clear_refs").write_text("5")
     trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
