@@ -121,7 +121,7 @@ def table(boards: list[dict], committed: dict[str, dict] | None = None) -> str:
     `committed`: lesson -> `committed_gains` of its notebook; the range of a gain holds that run too, unless its n is
     another one (where the seeds' n is the same), so that it was asked other questions.
     """
-    lines = ["| Lesson | Metric | n | before | after | gain, lowest to highest |", "|---|---|---|---|---|---|"]
+    lines = ["| Lesson | Metric | n | seeds | before | after | gain, lowest to highest |", "|---|---|---|---|---|---|---|"]
     for lesson, runs in by_lesson(boards).items():
         for place, metric in enumerate(runs[0]["metrics"] if runs[0]["train_seconds"] else []):
             rows = [run["metrics"][place] for run in runs]
@@ -131,8 +131,8 @@ def table(boards: list[dict], committed: dict[str, dict] | None = None) -> str:
             n, gain = (committed or {}).get(lesson, {}).get(name, (None, None))
             varies = len({row["n"] for row in rows}) > 1  # as of answers that are boxed
             gains += [gain] if gain is not None and (varies or n == metric["n"]) else []
-            gain = f"{min(gains):+.1f} to {max(gains):+.1f} points"
-            lines.append(f"| {lesson} | {name} | {metric['n']} | {before:.1%} | {after:.1%} | {gain} |")
+            gain = " to ".join(dict.fromkeys(f"{end:+.1f}" for end in (min(gains), max(gains))))
+            lines.append(f"| {lesson} | {name} | {metric['n']} | {len(runs)} | {before:.1%} | {after:.1%} | {gain} points |")
     return "\n".join([*lines, "", *times(boards), "", conditions(boards, bool(committed))])
 
 
@@ -143,20 +143,21 @@ def by_lesson(boards: list[dict]) -> dict[str, list[dict]]:
 
 def times(boards: list[dict]) -> list[str]:
     """The lines of a markdown table: seconds of training, minutes in all, memory, machine; a row a lesson."""
-    lines = ["| Lesson | training | the whole lesson | memory, at most | on |", "|---|---|---|---|---|"]
+    lines = ["| Lesson | seeds | training | the whole lesson | memory, at most | on |", "|---|---|---|---|---|---|"]
     for lesson, runs in by_lesson(boards).items():
         train, whole = (statistics.median(run[key] for run in runs) for key in ("train_seconds", "lesson_seconds"))
         training = f"{train:.0f} s" if train else "none"
         memory = max(run["peak_memory_mb"] for run in runs)
         machines = " and ".join(sorted({run["machine"] for run in runs}))
-        lines.append(f"| {lesson} | {training} | {whole / 60:.1f} minutes | {memory} MB | {machines} |")
+        lines.append(f"| {lesson} | {len(runs)} | {training} | {whole / 60:.1f} minutes | {memory} MB | {machines} |")
     return lines
 
 
 def conditions(boards: list[dict], committed: bool = False) -> str:
     """A sentence on seeds and dates."""
-    seeds, dates = (sorted({board[key] for board in boards}) for key in ("seed", "date"))
-    words = f"Medians over the seeds {', '.join(map(str, seeds))}; {' and '.join(dates)}."
+    dates = sorted({board["date"] for board in boards})
+    several = ", ".join(dates[:-1]) + " and " if len(dates) > 1 else ""
+    words = f"Medians over the seeds, which begin with 0; {several}{dates[-1]}."
     return f"{words} Gains: these runs, and the one that the committed notebook shows." if committed else words
 
 
