@@ -2,7 +2,8 @@
 
 SFT is also done with LoRA and with QLoRA. Of these two the largest memory is counted after the loading, which takes more
 than such a training, and without the pages of the checkpoint's file, which the system may take back at any time. The C
-library gives back at once what is freed (man 3 mallopt): what it keeps otherwise, up to a third here, is chance.
+library is made to give back at once what is freed (MALLOC_MMAP_THRESHOLD_, man 3 mallopt): what it keeps otherwise is
+chance, and was up to a third of the peak when it was tried without.
 
     python -m factory.real_sizes                                            all rows
     python -m factory.real_sizes --models llama-135M --methods sft dpo      these; the other rows stay as recorded

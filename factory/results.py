@@ -125,6 +125,8 @@ def table(boards: list[dict], committed: dict[str, dict] | None = None) -> str:
     for lesson, runs in by_lesson(boards).items():
         for place, metric in enumerate(runs[0]["metrics"] if runs[0]["train_seconds"] else []):
             rows = [run["metrics"][place] for run in runs]
+            if metric["before"] > 1:  # a loss, and no share
+                continue
             before, after = (statistics.median(row[stage] for row in rows) for stage in ("before", "after"))
             gains = [100 * row["difference"] for row in rows]
             name = metric["name"].replace("_", " ")
@@ -132,13 +134,20 @@ def table(boards: list[dict], committed: dict[str, dict] | None = None) -> str:
             varies = len({row["n"] for row in rows}) > 1  # as of answers that are boxed
             gains += [gain] if gain is not None and (varies or n == metric["n"]) else []
             gain = " to ".join(dict.fromkeys(f"{end:+.1f}" for end in (min(gains), max(gains))))
-            lines.append(f"| {lesson} | {name} | {metric['n']} | {len(runs)} | {before:.1%} | {after:.1%} | {gain} points |")
+            lines.append(
+                f"| {lesson} | {name} | {metric['n']} | {seeds_of(runs)} | {before:.1%} | {after:.1%} | {gain} points |"
+            )
     return "\n".join([*lines, "", *times(boards), "", conditions(boards, bool(committed))])
 
 
 def by_lesson(boards: list[dict]) -> dict[str, list[dict]]:
     """The runs of each lesson, in the order of the lessons."""
     return {name: [b for b in boards if b["lesson"] == name] for name in sorted({b["lesson"] for b in boards})}
+
+
+def seeds_of(runs: list[dict]) -> str:
+    """The seeds of some runs: "0, 1, 2"."""
+    return ", ".join(map(str, sorted(run["seed"] for run in runs)))
 
 
 def times(boards: list[dict]) -> list[str]:
@@ -149,7 +158,7 @@ def times(boards: list[dict]) -> list[str]:
         training = f"{train:.0f} s" if train else "none"
         memory = max(run["peak_memory_mb"] for run in runs)
         machines = " and ".join(sorted({run["machine"] for run in runs}))
-        lines.append(f"| {lesson} | {len(runs)} | {training} | {whole / 60:.1f} minutes | {memory} MB | {machines} |")
+        lines.append(f"| {lesson} | {seeds_of(runs)} | {training} | {whole / 60:.1f} minutes | {memory} MB | {machines} |")
     return lines
 
 
@@ -157,7 +166,7 @@ def conditions(boards: list[dict], committed: bool = False) -> str:
     """A sentence on seeds and dates."""
     dates = sorted({board["date"] for board in boards})
     several = ", ".join(dates[:-1]) + " and " if len(dates) > 1 else ""
-    words = f"Medians over the seeds, which begin with 0; {several}{dates[-1]}."
+    words = f"Medians over the seeds; {several}{dates[-1]}."
     return f"{words} Gains: these runs, and the one that the committed notebook shows." if committed else words
 
 

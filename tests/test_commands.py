@@ -319,24 +319,27 @@ SHAPES = {  # of public demo files: a question and two answers
     "sharegpt": lambda q, a, b: {"conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]},
     "plain-pairs": lambda q, a, b: {"instruction": q, "chosen": a, "rejected": b},
     "output-pairs": lambda q, a, b: {"instruction": q, "output": [a, b]},
-    "ranked": lambda q, a, b: {"instruction": q, "output": [a, b]},
+    "ranked": lambda q, a, b: {"instruction": q, "output": [a, "I do not know.", b]},
     "scores": lambda q, a, b: {"instruction": q, "output": [b, a], "scores": [2, 9]},
 }
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not on this machine")
 @pytest.mark.parametrize(
     ("name", "ending"), [*((name, "jsonl") for name in SHAPES), ("alpaca", "csv"), ("alpaca", "parquet")]
 )
-def test_all_real_rows_of_gsm8k_keep_their_texts(name, ending, tmp_path, command):
-    """7,473 questions with the worked answer, and the last line of it as the worse one, in each shape."""
-    real = [json.loads(line) for line in (GSM8K / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+def test_all_rows_of_a_whole_file_keep_their_texts(name, ending, tmp_path, command):
+    """GSM8K's 7,473 questions with the worked answer, and the last line of it as the worse one, in each shape.
+
+    Where it is not on this machine: the course's own 4,000 problems, which have its columns.
+    """
+    file = GSM8K / "train.jsonl" if GSM8K.exists() else ROOT / "data" / "maths" / "train.jsonl"
+    real = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     texts = [(row["question"], row["answer"], row["answer"].splitlines()[-1]) for row in real]
     source = written(tmp_path, ending, [SHAPES[name](*three) for three in texts])
     target = tmp_path / "out.jsonl"
     assert command(converters, source, target, "--from", name)[0] == 0
     status, out, _ = command(validation, target)
-    assert status == 0 and len(texts) == 7473 and "7,473 rows" in out.replace("7473", "7,473")
+    assert status == 0 and f"{len(texts)} rows" in out.replace(",", "") and len(texts) >= 3000
     made = [row.values for row in read_rows(target)]
     columns = ("messages",) if "messages" in made[0] else ("prompt", "chosen", "rejected")
     said_there = [tuple(turn["content"] for column in columns for turn in row[column]) for row in made]

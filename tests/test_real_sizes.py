@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factory import real_sizes
-from factory.real_sizes import LENGTH, configs, data, make_trainer, record, run_child
+from factory.real_sizes import LENGTH, configs, data, four_bits, make_trainer, record, run_child
 from helper.machine.folders import project_folder
 
 
@@ -20,14 +20,14 @@ def test_rows_are_as_long_as_said():
     assert pair["chosen"] != pair["rejected"] and set(data("grpo")[0]) == {"prompt"}
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "grpo", "sft-lora"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo", "sft-lora", "sft-qlora"])
 def test_each_methods_trainer_takes_a_step(method, tmp_path):
     sprout = project_folder() / "data" / "models" / "sprout-base"
     config = configs()["llama-135M"]
     config.update({"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1})
     config.update({"intermediate_size": 32, "head_dim": 16, "vocab_size": 2000, "eos_token_id": 0, "bos_token_id": None})
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "tiny")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny", **four_bits(method == "sft-qlora"))
     trainer = make_trainer(method, model, AutoTokenizer.from_pretrained(sprout), tmp_path / "runs")
     trainer.train()
     assert trainer.state.global_step == 1 and trainer.state.log_history[0]["grad_norm"] > 0

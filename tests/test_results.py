@@ -23,15 +23,21 @@ def board(seed, after, lesson="02_sft"):
 
 def test_table_holds_medians_and_spread():
     text = results.table([board(0, 0.8), board(1, 0.9), board(2, 0.7)])
-    assert "| 02_sft | held out concepts | 295 | 3 | 0.0% | 80.0% | +70.0 to +90.0 points |" in text
-    assert "| 02_sft | 3 | 81 s | 4.0 minutes | 902 MB | 2 cores of a processor |" in text
+    assert "| 02_sft | held out concepts | 295 | 0, 1, 2 | 0.0% | 80.0% | +70.0 to +90.0 points |" in text
+    assert "| 02_sft | 0, 1, 2 | 81 s | 4.0 minutes | 902 MB | 2 cores of a processor |" in text
     assert "; 2026-01-02." in text
-    assert "| +80.0 points |" in results.table([board(0, 0.8)])
+    assert "| 4 | 0.0% | 80.0% | +80.0 points |" in results.table([board(4, 0.8)])
 
 
 def test_a_lesson_without_training_has_its_time_only():
     text = results.table([board(0, 0.8), {**board(0, 0.8, "01_intro"), "train_seconds": 0.0}])
-    assert text.count("| 01_intro |") == 1 and "| 01_intro | 1 | none | 4.0 minutes |" in text
+    assert text.count("| 01_intro |") == 1 and "| 01_intro | 0 | none | 4.0 minutes |" in text
+
+
+def test_a_loss_is_no_row_of_shares():
+    loss = {"name": "loss", "n": 40, "before": 5.2, "after": 1.9, "difference": -3.3}
+    text = results.table([{**board(0, 0.8), "metrics": [*board(0, 0.8)["metrics"], loss]}])
+    assert "held out concepts" in text and "loss" not in text
 
 
 def executed(change, n=295):

@@ -1,20 +1,22 @@
-"""What carries the skill of lesson 04 further: another kind of worked problems, not more of one kind; `04_wider.json`.
+"""Two changes of what is learned from, and how far each carries: `04_wider.json`.
 
 Three arms of SFT on `sprout-instruct`, with as many rows and steps; each change is set against the control:
     control           problems of the 52 practised story types, counts up to 40
     numbers to 60     the same types, counts up to 60
     two hands         half of the rows are of eleven types that another author wrote
-Each is read where neither arm has practised, or hardly: on numbers from 61 to 99 (prices and pages may be as large in any
-problem; `practised_61_to_99` is the share of rows that have one), and on the other eleven types of that author. The
-eleven are the even or the odd lines of `world/another_hand.jsonl`; each seed trains both, so that every row is read once.
-Left out on purpose: answers (verdicts only, a 0 or 1 for each question), and the tuning of the rate (all arms have that of
-the lesson's GRPO).
+The first is read on questions with a number from 61 to 99, which hardly any practised question of either arm has (prices and
+pages may be as large in any problem); in the working such numbers are common in both: `practised_61_to_99` has both shares.
+The second is read on the other eleven types of that author. The eleven are the even or the odd lines of
+`world/another_hand.jsonl`; each seed trains both, so that every row is read once.
+Left out on purpose: answers (verdicts only, a 0 or 1 for each question), an arm with the generator's half of the rows alone,
+and the tuning of the rate (all arms have that of the lesson's GRPO).
 """
 
 from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -66,9 +68,17 @@ def in_half(half: int) -> list[int]:
     return [place for place, row in enumerate(suite(FAR)) if row["story"] in names]
 
 
-def share_beyond(problems: list[Problem]) -> float:
-    """The share of problems that tell a number in BEYOND."""
-    return sum(any(int(n) in BEYOND for n in re.findall(r"\d+", problem.question)) for problem in problems) / len(problems)
+def shares_beyond(problems: list[Problem]) -> dict[str, float]:
+    """The share of problems with a number of BEYOND in the question, and in the working."""
+
+    def share(texts: Iterable[str]) -> float:
+        found = [any(int(number) in BEYOND for number in re.findall(r"\d+", text)) for text in texts]
+        return round(sum(found) / len(found), 4)
+
+    return {
+        "question": share(problem.question for problem in problems),
+        "working": share(" ".join(problem.lines) for problem in problems),
+    }
 
 
 def shown(problems: list[Problem]) -> list[dict]:
@@ -120,7 +130,7 @@ def record_wider(seeds: list[int], path: Path) -> None:
     record = resumed(path, head)
     record.pop("tuning", None)
     if "before" not in record:
-        shares = {arm: round(share_beyond(stories(PRACTICE_ROWS, largest)), 4) for arm, largest in NUMBERS.items()}
+        shares = {arm: shares_beyond(stories(PRACTICE_ROWS, largest)) for arm, largest in NUMBERS.items()}
         record |= {"practised_61_to_99": shares, "before": judged(*load_model_and_tokenizer("sprout-instruct"), SUITES)}
     for seed in seeds:
         for arm in NUMBERS:
