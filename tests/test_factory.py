@@ -294,7 +294,7 @@ def test_what_stands_behind_the_tag_costs_the_reward():
 def test_the_recorded_runs_have_the_settings_of_lesson_06():
     notebook = nbformat.read(LESSON_06, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    over_intro = next(cell.source for cell in notebook.cells if cell.id == "06-over-intro")
+    ways = next(cell.source for cell in notebook.cells if cell.id == "06-over-ways")
     lesson, names = LESSON_06.stem, {"LONGEST": lesson_06.LONGEST, "STEPS": lesson_06.STEPS}
     ppo = keywords(notebook, "course.train_ppo", lesson, **names)
     assert "STEPS = this.steps" in text and TABLES[lesson]["steps"][0] < lesson_06.STEPS  # live it is shorter
@@ -309,7 +309,7 @@ def test_the_recorded_runs_have_the_settings_of_lesson_06():
     assert (UPDATES[6]["learning_rate"], UPDATES[1]["learning_rate"]) == (best["PPO"], best["GRPO"])
     reward_model = keywords(notebook, "RewardConfig", lesson)
     longer = lesson_06.REWARD_MODEL["steps"]  # what the policy later cheats was trained for longer: the text says so
-    assert reward_model["max_steps"] < longer and f"trained for {longer} steps" in over_intro
+    assert reward_model["max_steps"] < longer and f"trained for {longer} steps" in ways
     assert reward_model["learning_rate"] == lesson_06.REWARD_MODEL["learning_rate"]
     pairs = reward_model["per_device_train_batch_size"] * reward_model["gradient_accumulation_steps"]
     assert pairs == lesson_06.REWARD_MODEL["rankings_per_step"]
