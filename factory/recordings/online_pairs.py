@@ -37,7 +37,8 @@ from helper.machine.device import bf16_is_fast
 BETA = 0.1
 TEMPERATURE = 0.5  # a right answer weighs e^2 = 7.4 times as much as a wrong one
 STEPS, ANSWERS_PER_STEP = 10, 16  # of a round
-ARMS = {  # the learning rates: the best of three for as many steps on such rows in `03_contrast.json`
+ARMS = {  # the learning rates: the best of three for as many steps in `03_contrast.json`, on pairs and on right answers;
+    # reward-weighted SFT, some of whose rows are wrong, has that of the right answers
     "online DPO": "offline DPO", "offline DPO": (3e-4,), "SFT on the chosen answers": (1e-3,),
     "reward-weighted SFT": "SFT on the chosen answers",
 }  # fmt: skip
