@@ -10,9 +10,14 @@
 | `from_output_pairs` | instruction, output: two texts, the better one first | `prompt`, `chosen`, `rejected` |
 | `from_ranked_outputs` | instruction, output: texts, the best one first | `prompt`, `chosen`, `rejected` |
 | `from_scores` | instruction, output: texts, scores: a number from 1 to 10 for each | `prompt`, `chosen`, `rejected` |
+| `from_kto` | prompt, completion: messages or texts, label: true or false | `prompt`, `chosen`, `rejected` |
 
+And from the course's columns: `to_alpaca`, `to_sharegpt` and `to_prompt_completion` (SFT on the answer alone) take rows of
+`messages`, `to_kto` takes preference pairs.
 Where there is an `instruction` there may also be `input`, `history` (pairs of a question and its answer) and `system`.
 A bad row is an error that names it, as in helper.validation; rows that give no pair are counted in a printed line.
+The command holds one row at a time, but for labels: which answers belong together is known only at the end of the file, so
+their texts are kept, up to LARGEST_GROUPS.
 Left out on purpose: tool calls, images and thoughts in a field of their own (refused by name, never dropped), and other
 columns of a row, which are not carried over.
 """
@@ -21,17 +26,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import NamedTuple
 
-from helper.row_files import read_rows, run_command, written_rows
+from helper.row_files import Row, read_rows, run_command, written_rows
 from helper.validation import (
+    FORMATS,
     Fault,
     Report,
     check_rows,
+    completion_faults,
     faults_of_row,
     first_columns,
     is_blank,
@@ -46,6 +53,7 @@ from helper.validation import (
     shorten,
     text_faults,
     validate_messages,
+    validate_preferences,
 )
 
 PROMPT_COLUMNS = ("input", "history", "system")  # may be missing, None or empty
@@ -57,6 +65,7 @@ SPOKEN_KEYS = {
     **dict.fromkeys(("reasoning_content", "reasoning", "thinking", "thoughts"), "thoughts in a field of their own"),
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), "pictures and sounds"),
 }
+LARGEST_GROUPS = 80 * 2**20  # bytes of labelled answers that the command keeps until it pairs them
 TOOL_ROLES = ("tool", "tools", "function", "function_call", "observation")
 
 
@@ -140,6 +149,52 @@ def from_scores(rows, margin: float = 1) -> list[dict]:
     return _make_pairs(rows, partial(_graded, least=least))
 
 
+def from_kto(rows) -> list[dict]:
+    """Preference pairs from answers that are each labelled good or bad: each good one with each bad one to the same prompt.
+
+    `prompt` and `completion` are lists of messages, or texts (a user's message and the assistant's); `label` is True or
+    False. Prompts are the same where all roles and texts are equal, wherever in the list they stand. Rows without a
+    partner of the other label give no pair, nor do equal texts; a printed line counts both.
+    Raises one ValueError that lists the bad rows by number.
+
+    >>> rows = [{"prompt": "A fruit?", "completion": text, "label": text == "Plum."} for text in ("Plum.", "Car.")]
+    >>> from_kto(rows)[0]["rejected"]
+    1 pairs from 2 rows.
+    [{'role': 'assistant', 'content': 'Car.'}]
+    """
+    check_rows(rows, KTO_COLUMNS, _kto_faults)
+    groups = _Groups()
+    for number, row in enumerate(rows):
+        groups.add(number, row)
+    pairs = list(groups.pairs())
+    _tell_pairs(len(pairs), len(rows), sorted(groups.without), groups.equal)
+    return pairs
+
+
+def to_kto(rows) -> list[dict]:
+    """Preference pairs as labelled answers: two rows a pair, the chosen answer with True, then the rejected with False.
+
+    Raises one ValueError that lists the bad rows by number.
+    """
+    validate_preferences(rows)
+    check_rows(rows, PAIRS.columns, _pair_tool_faults, optional=PAIRS.optional)
+    return [labelled for row in rows for labelled in _as_kto(row)]
+
+
+def to_prompt_completion(rows) -> list[dict]:
+    """Rows of `messages` as `prompt` and `completion`, for SFT on the last answer alone: what came before it is the prompt.
+
+    Earlier answers of a conversation stand in the prompt, where nothing is trained. Raises one ValueError that lists the
+    bad rows by number.
+
+    >>> talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    >>> to_prompt_completion([{"messages": talk}])[0]["completion"]
+    [{'role': 'assistant', 'content': 'Hello.'}]
+    """
+    _check_plain(rows)
+    return [_as_prompt_completion(row["messages"]) for row in rows]
+
+
 def _least_difference(margin) -> Decimal:
     """A margin as a number; ValueError for what is none."""
     least = _as_decimal(margin)
@@ -168,12 +223,16 @@ def _make_pairs(rows, better_and_worse: Callable[[dict], Iterable[tuple[str, str
         equal += same
         if not made:
             without.append(number)
-    line = f"{len(pairs):,} pairs from {len(rows):,} rows."
+    _tell_pairs(len(pairs), len(rows), without, equal)
+    return pairs
+
+
+def _tell_pairs(pairs: int, rows: int, without: list[int], equal: int) -> None:
+    line = f"{pairs:,} pairs from {rows:,} rows."
     if without:
         numbers = ", ".join(map(str, without[:10])) + (", ..." if len(without) > 10 else "")
         line += f" Rows without a pair: {len(without):,} (number {numbers})."
     print(line + (f" Left out, as both texts are the same: {equal:,}." if equal else ""))
-    return pairs
 
 
 def _pairs_of(row: dict, better_and_worse: Callable[[dict], Iterable[tuple[str, str]]]) -> tuple[list[dict], int]:
@@ -353,12 +412,95 @@ def _check_plain(rows) -> None:
 
 
 def _all_tool_faults(row: dict) -> list[Fault]:
-    return [fault for place, said in enumerate(row["messages"]) for fault in _tool_faults(said, place)]
+    return _talk_tool_faults(row["messages"])
 
 
 def _tool_faults(said: dict, place: int) -> list[Fault]:
     tool = [("tools", f"message {place} is a tool's: tool calls are not converted")] if said["role"] == "tool" else []
     return tool + _spoken_faults(said, f"message {place}")
+
+
+# Answers with a label
+
+KTO_COLUMNS = ("prompt", "completion", "label")
+PAIRS = FORMATS["preferences"]
+
+
+class _Groups:
+    """Labelled answers by their prompt. `without`: numbers of rows that gave no pair; `equal`: pairs of the same text."""
+
+    def __init__(self):
+        self.size = 0  # bytes in memory, about
+        self.groups: dict[str, tuple[list, list]] = {}  # a prompt as JSON: its good answers, its bad ones
+        self.without, self.equal = [], 0
+
+    def add(self, number: int, row: dict) -> None:
+        said = [message(turn["role"], turn["content"]) for turn in _spoken_of(row)]
+        prompt, answer = json.dumps(said[:-1], ensure_ascii=False), said[-1]["content"]
+        if prompt not in self.groups:
+            self.groups[prompt] = ([], [])
+            self.size += sys.getsizeof(prompt) + 400
+        self.groups[prompt][not row["label"]].append((number, answer))
+        self.size += sys.getsizeof(answer) + 150
+
+    def pairs(self) -> Iterator[dict]:
+        """Each good answer with each bad one to the same prompt, in the order in which the prompts came."""
+        for prompt, (good, bad) in self.groups.items():
+            paired, before = set(), json.loads(prompt)
+            for (one, better), (other, worse) in product(good, bad):
+                if better.strip() == worse.strip():
+                    self.equal += 1
+                    continue
+                paired |= {one, other}
+                yield {
+                    "prompt": before,
+                    "chosen": [message("assistant", better)],
+                    "rejected": [message("assistant", worse)],
+                }
+            self.without += [number for number, _ in good + bad if number not in paired]
+
+
+def _spoken_of(row: dict) -> list[dict]:
+    """The messages of `prompt` and `completion`, of which each may be a text."""
+    return _as_turns(row["prompt"], "user") + _as_turns(row["completion"], "assistant")
+
+
+def _as_turns(said, role: str):
+    return [message(role, said)] if isinstance(said, str) else said
+
+
+def _kto_faults(row: dict) -> list[Fault]:
+    turns = {"prompt": _as_turns(row["prompt"], "user"), "completion": _as_turns(row["completion"], "assistant")}
+    faults = completion_faults(turns)
+    if not faults:
+        faults = _talk_tool_faults(turns["prompt"] + turns["completion"])
+    if not isinstance(row["label"], bool):
+        label = row["label"]
+        told = quote(label) if isinstance(label, str) else f"{label!r:.20}"
+        faults.append(("label", f"label is {told}, not true or false"))
+    return faults
+
+
+def _pair_tool_faults(row: dict) -> list[Fault]:
+    return _talk_tool_faults([*(row.get("prompt") or []), *row["chosen"], *row["rejected"][-1:]])
+
+
+def _talk_tool_faults(messages: list[dict]) -> list[Fault]:
+    return [fault for place, said in enumerate(messages) for fault in _tool_faults(said, place)]
+
+
+def _as_kto(row: dict) -> list[dict]:
+    """A pair as two labelled answers."""
+    made = []
+    for side, label in (("chosen", True), ("rejected", False)):
+        said = [message(turn["role"], turn["content"]) for turn in [*(row.get("prompt") or []), *row[side]]]
+        made.append({"prompt": said[:-1], "completion": said[-1:], "label": label})
+    return made
+
+
+def _as_prompt_completion(messages: list[dict]) -> dict:
+    said = [message(turn["role"], turn["content"]) for turn in messages]
+    return {"prompt": said[:-1], "completion": said[-1:]}
 
 
 def _as_sharegpt(messages: list[dict]) -> dict:
@@ -376,12 +518,16 @@ def _as_alpaca(messages: list[dict]) -> dict:
 
 
 class Conversion(NamedTuple):
-    """How a row of a format is checked, and what is made of it: rows, and how many pairs of equal texts were left out."""
+    """How a row of a format is checked, and what is made of it: rows, and how many pairs of equal texts were left out.
+
+    Where rows belong together, `groups` takes them instead and gives all pairs at the end.
+    """
 
     columns: tuple[str, ...]
     faults_of: Callable[[dict], list[Fault]]
-    made_of: Callable[[dict], tuple[list[dict], int]]
+    made_of: Callable[[dict], tuple[list[dict], int]] | None
     optional: tuple[str, ...] = PROMPT_COLUMNS
+    groups: _Groups | None = None
 
     def faults(self, row: dict) -> list[Fault]:
         return once_a_kind(row_faults(row, self.columns, self.optional, self.faults_of))
@@ -398,6 +544,13 @@ SOURCES = {
     "output-pairs": "instruction, output (two texts, the better one first)",
     "ranked": "instruction, output (texts, the best one first)",
     "scores": "instruction, output (texts), scores (a number from 1 to 10 for each)",
+    "kto": "prompt, completion (messages or texts), label (true or false)",
+}
+TARGETS = {  # of --to: the columns that are read
+    "alpaca": "messages",
+    "sharegpt": "messages",
+    "prompt-completion": "messages",
+    "kto": "chosen, rejected, perhaps prompt",
 }
 
 
@@ -419,13 +572,19 @@ def conversion(source: str, all_pairs: bool = False, margin: float = 1) -> Conve
         "output-pairs": Conversion(answers, _output_pair_faults, pairs(lambda row: [row["output"]])),
         "ranked": Conversion(answers, _ranked_faults, pairs(partial(_ranked, all_pairs=all_pairs))),
         "scores": Conversion((*answers, "scores"), _score_faults, pairs(partial(_graded, least=_least_difference(margin)))),
+        "kto": Conversion(KTO_COLUMNS, _kto_faults, None, (), _Groups()),
     }[source]
 
 
-def back(to: str) -> Conversion:
-    """The conversion of rows of `messages` into Alpaca's or ShareGPT's."""
-    as_other = {"alpaca": _as_alpaca, "sharegpt": _as_sharegpt}[to]
-    return Conversion(
+def back(to: str) -> tuple[str, Conversion]:
+    """What is read for one of TARGETS, and its conversion."""
+    if to == "kto":
+        return "preferences", Conversion(
+            PAIRS.columns, lambda row: PAIRS.faults_of(row) or _pair_tool_faults(row), lambda row: (_as_kto(row), 0),
+            PAIRS.optional,
+        )  # fmt: skip
+    as_other = {"alpaca": _as_alpaca, "sharegpt": _as_sharegpt, "prompt-completion": _as_prompt_completion}[to]
+    return "messages", Conversion(
         ("messages",), lambda row: message_row_faults(row) or _all_tool_faults(row),
         lambda row: ([as_other(row["messages"])], 0), (),
     )  # fmt: skip
@@ -442,6 +601,8 @@ def source_of(columns: list[str], rows: list[dict]) -> str:
     if {"instruction", "output"} <= set(columns) and outputs <= {str, list}:
         lists = ["scores" if "scores" in columns else "ranked"]
         found += lists * (list in outputs) + ["alpaca"] * (str in outputs)
+    if set(KTO_COLUMNS) <= set(columns) and any(isinstance(row.get("label"), bool) for row in rows):
+        found.append("kto")
     if len(found) == 1:
         return found[0]
     names = shorten(", ".join(map(quote, columns)), 200)
@@ -458,7 +619,7 @@ def convert_file(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.output} is the file that is read: name another one to be written.")
     columns, first, rows = first_columns(read_rows(options.input))
     if options.to:
-        name, how = "messages", back(options.to)
+        name, how = back(options.to)
     else:
         name = source_of(columns, first) if options.source == "auto" else options.source
         how = conversion(name, options.all_pairs, options.margin)
@@ -469,7 +630,9 @@ def convert_file(options: argparse.Namespace) -> int:
                 faults = faults_of_row(row, how.faults)
                 report.add(row, faults)
                 if not faults and (options.skip_bad or not report.bad):
-                    _write_row(how, row.values, write, counts)
+                    _write_row(how, row, write, counts)
+            if how.groups and (options.skip_bad or not report.bad):
+                _write_groups(how.groups, write, counts)
             if report.bad and not options.skip_bad or not counts["made"]:
                 raise WrongRows
     except WrongRows:
@@ -477,13 +640,28 @@ def convert_file(options: argparse.Namespace) -> int:
     return _told(options, name, report, counts)
 
 
-def _write_row(how: Conversion, values: dict, write: Callable[[dict], None], counts: dict[str, int]) -> None:
-    made, equal = how.made_of(values)
+def _write_row(how: Conversion, row: Row, write: Callable[[dict], None], counts: dict[str, int]) -> None:
+    if how.groups:
+        how.groups.add(row.number, row.values)
+        if how.groups.size > LARGEST_GROUPS:
+            raise ValueError(
+                f"{row.where}: labelled answers are kept until all are there to be paired, and these are more than "
+                f"{LARGEST_GROUPS >> 20} MB. Divide the file, the rows of a prompt together, and convert the parts."
+            )
+        return
+    made, equal = how.made_of(row.values)
     for row in made:
         write(row)
     counts["made"] += len(made)
     counts["without"] += not made
     counts["equal"] += equal
+
+
+def _write_groups(groups: _Groups, write: Callable[[dict], None], counts: dict[str, int]) -> None:
+    for pair in groups.pairs():
+        write(pair)
+        counts["made"] += 1
+    counts["without"], counts["equal"] = len(groups.without), groups.equal
 
 
 def _told(options: argparse.Namespace, name: str, report: Report, counts: dict[str, int]) -> int:
@@ -506,10 +684,13 @@ def _told(options: argparse.Namespace, name: str, report: Report, counts: dict[s
 def main(arguments: list[str] | None = None) -> int:
     """The command line; its exit status."""
     sources = "\n".join(f"  {name:<13} columns {columns}" for name, columns in SOURCES.items())
+    targets = "\n".join(f"  {name:<18} columns {columns}" for name, columns in TARGETS.items())
     parser = argparse.ArgumentParser(
         prog="python -m helper.converters",
         description="Convert the rows of a file into the course's columns: JSONL, a JSON list, CSV or parquet, of any size.",
-        epilog=f"formats:\n{sources}\n  (beside instruction: input, history, system)\n\nexit status: 0 written, 1 some "
+        epilog=f"formats (--from):\n{sources}\n  (beside instruction: input, history, system;\n  kto: all answers "
+        f"are kept until they are paired, up to {LARGEST_GROUPS >> 20} MB)\n\nthe other way (--to), from "
+        f"the course's columns:\n{targets}\n\nexit status: 0 written, 1 some "
         "rows are wrong and nothing was written, 2 it could not be done\n\nexample:\n  python -m helper.converters "
         "data/identity/train.jsonl identity.jsonl --from sharegpt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -521,7 +702,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--from", dest="source", choices=["auto", *SOURCES], default="auto", help="auto: told from the columns; of lists of "
         "answers it takes the first for the best"
     )  # fmt: skip
-    way.add_argument("--to", choices=["alpaca", "sharegpt"], help="the other way: rows of messages as one of these")
+    way.add_argument("--to", choices=list(TARGETS), help="the other way: the course's rows as one of these")
     parser.add_argument("--all-pairs", action="store_true", help="ranked: each answer against each worse one")
     parser.add_argument("--margin", type=float, default=1, help="scores: the least difference that makes a pair")
     parser.add_argument("--skip-bad", action="store_true", help="leave wrong rows out instead of writing nothing")

@@ -2,6 +2,9 @@
 
 What the commands `python -m helper.validation` and `python -m helper.converters` stand on: a file of any size in little
 memory. A row that cannot be read comes with its fault instead of its values, so that a report can name all of them.
+Parquet is read through pyarrow and CSV through Python's csv, not through `datasets`: `datasets.load_dataset` first writes
+the whole file into its cache as Arrow, gives rows without the number of their line, and ends at the first row that does
+not fit, where a report needs every bad row by its line.
 Left out on purpose: repair, compressed files, types in CSV (every cell is text, but for lists written as JSON).
 """
 
@@ -11,6 +14,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +43,7 @@ COLUMNS = {  # of what is written, in parquet
     **dict.fromkeys(("instruction", "input", "output", "system"), pa.string()),
     "conversations": TURNS,
     "history": pa.list_(pa.list_(pa.string())),
+    "label": pa.bool_(),
 }
 
 
@@ -323,30 +328,73 @@ WRITERS = {".jsonl": _jsonl_writer, ".json": _json_writer, ".parquet": _parquet_
 
 # What the commands share
 
+SORTED = json.JSONEncoder(sort_keys=True, default=str)
+
 
 class Repeats:
-    """Counts the rows that stand in a file twice or more, in 12 bytes a row."""
+    """Counts the rows that stand in a file twice or more, in little memory for any number of rows.
+
+    Of each row 16 bytes are kept, a mark (a hash of 8 bytes) and its number, in PARTS by the mark: equal rows are in the
+    same part, and one part at a time is looked at. What is more than PILE rows of a part goes to a temporary file; where
+    there is no room for one, it stays in memory.
+    """
+
+    PARTS, PILE = 64, 2**14  # 16 MB in all
 
     def __init__(self):
-        self.marks, self.numbers = array("Q"), array("I")
+        self.piles = [array("Q") for _ in range(self.PARTS)]
+        self.places: list[list[tuple[int, int]]] = [[] for _ in range(self.PARTS)]  # in the file: (where, how many numbers)
+        self.file, self.end, self.full = None, 0, False
 
     def add(self, row: Row) -> None:
-        text = json.dumps(row.values, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-        self.marks.append(int.from_bytes(blake2b(text, digest_size=8).digest(), "little"))
-        self.numbers.append(row.number)
+        text = SORTED.encode(row.values).encode("utf-8", "surrogatepass")
+        mark = int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+        part = mark % self.PARTS
+        self.piles[part].extend((mark, row.number))
+        if len(self.piles[part]) >= 2 * self.PILE and not self.full:
+            self._put_away(part)
+
+    def _put_away(self, part: int) -> None:
+        pile = self.piles[part]
+        try:
+            self.file = self.file or tempfile.TemporaryFile(buffering=0)
+            self.file.seek(self.end)
+            self.full = self.file.write(pile) < len(pile) * pile.itemsize
+        except OSError:  # a full disk, no folder for temporary files
+            self.full = True
+        if self.full:
+            return
+        self.places[part].append((self.end, len(pile)))
+        self.end += len(pile) * pile.itemsize
+        self.piles[part] = array("Q")
+
+    def _of_part(self, part: int) -> tuple[np.ndarray, np.ndarray]:
+        """Marks and numbers of a part's rows, in the order of the file."""
+        rows = array("Q")
+        for place, count in self.places[part]:
+            self.file.seek(place)
+            rows.fromfile(self.file, count)
+        rows.extend(self.piles[part])
+        both = np.frombuffer(rows, np.uint64).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
 
     def found(self) -> tuple[int, tuple[int, int] | None]:
-        """How many rows stand there before already, and of the first of these the numbers: (it, the one before)."""
-        marks, numbers, count, first = np.frombuffer(self.marks, np.uint64), np.frombuffer(self.numbers, np.uint32), 0, None
-        for part in range(16):  # a sixteenth at a time, for the memory
-            places = np.flatnonzero(marks >> np.uint64(60) == part)
-            places = places[np.argsort(marks[places], kind="stable")]
-            again = np.flatnonzero(marks[places[1:]] == marks[places[:-1]])
+        """How many rows stand there before already, and of the first of these the numbers: (it, the one before).
+
+        To be asked once, at the end: it closes the temporary file.
+        """
+        count, first = 0, None
+        for part in range(self.PARTS):
+            marks, numbers = self._of_part(part)
+            order = np.argsort(marks, kind="stable")
+            again = np.flatnonzero(marks[order[1:]] == marks[order[:-1]])
             count += len(again)
             if len(again):
-                later = places[again + 1].min()
-                pair = (int(numbers[later]), int(numbers[places[marks[places] == marks[later]].min()]))
+                later = order[again + 1].min()
+                pair = (int(numbers[later]), int(numbers[np.flatnonzero(marks == marks[later])[0]]))
                 first = min(first or pair, pair)
+        if self.file:
+            self.file.close()
         return count, first
 
 

@@ -54,6 +54,7 @@ OTHER_COLUMNS = {
     "conversation": ("messages",),
     "problem": ("question",),
     "solution": ("answer",),
+    "kto_tag": ("label",),
 }
 # Written as text they would begin or end a turn. Without a tokenizer only those that are nothing else anywhere.
 TURN_MARKS = re.compile(r"<\|[A-Za-z]\w{0,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>")
@@ -93,7 +94,7 @@ def validate_completions(dataset, tokenizer=None, max_length: int | None = None)
     return check_rows(
         dataset,
         ["prompt", "completion"],
-        _completion_faults,
+        completion_faults,
         lambda row: [(row["prompt"], row["completion"])],
         tokenizer=tokenizer,
         max_length=max_length,
@@ -335,7 +336,8 @@ def message_row_faults(row: dict) -> list[Fault]:
     return kto_faults(row) + message_faults(messages, "messages") + order_faults(_roles_of(messages))
 
 
-def _completion_faults(row: dict) -> list[Fault]:
+def completion_faults(row: dict) -> list[Fault]:
+    """What is wrong with a row whose `completion` is the assistant's answer to its `prompt`."""
     return kto_faults(row) + _faults_after_prompt(row, "completion")
 
 
@@ -548,6 +550,8 @@ def nearest(name: str, names: Iterable, cutoff: float = 0.6) -> str | None:
     """The one of `names` that `name` was meant by: spelt nearly the same, or known under that name elsewhere."""
     plain = {other.strip().lower(): other for other in names if isinstance(other, str) and len(other) <= 40}
     known = [other for key, other in plain.items() if name in OTHER_COLUMNS.get(key, ())]
+    if not plain:  # as in most rows
+        return None
     close = difflib.get_close_matches(name, plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else next(iter(known), None)
 
@@ -595,7 +599,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "messages": Format(("messages",), message_row_faults),
-    "completions": Format(("prompt", "completion"), _completion_faults),
+    "completions": Format(("prompt", "completion"), completion_faults),
     "preferences": Format(("chosen", "rejected"), partial(_preference_faults, allow_equal=False), ("prompt",)),
     "problems": Format(("question", "answer"), _problem_faults),
     "rules": Format(("question", "ground_truth"), _rule_faults),

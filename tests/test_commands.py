@@ -1,6 +1,7 @@
 """`python -m helper.validation` and `helper.converters`: reports, exit status, one-line errors, whole or nothing."""
 
 import errno
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,11 +15,14 @@ from test_row_files import written
 from helper import converters, row_files, validation
 from helper.converters import (
     from_alpaca,
+    from_kto,
     from_output_pairs,
     from_plain_pairs,
     from_ranked_outputs,
     from_scores,
     from_sharegpt,
+    to_kto,
+    to_prompt_completion,
 )
 from helper.row_files import read_rows
 
@@ -297,6 +301,78 @@ def test_stopped_by_hand(tmp_path, command, monkeypatch):
     assert status == 2 and "stopped; nothing was written" in problem and os.listdir(tmp_path) == ["rows.jsonl"]
 
 
+# Answers with a label
+
+
+def labelled(numbers: int) -> list[dict]:
+    """Three answers to each prompt, one of them good, the rows of a prompt far from one another."""
+    rows = [{**GOOD["completions"], "label": label} for label in (True, False, False)]
+    return [numbered(json.loads(json.dumps(row).replace('"a"', f'"{answer}"')), number)
+            for row, answer in zip(rows, "abc") for number in range(numbers)]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
+def test_labelled_answers_as_pairs(kind, tmp_path, command):
+    rows = labelled(10)
+    wanted = from_kto(rows)
+    cells = [{key: json.dumps(cell) for key, cell in row.items()} for row in rows]
+    path, out = written(tmp_path, kind, cells if kind == "csv" else rows), tmp_path / "out.jsonl"
+    for source in ("kto", "auto"):
+        status, words, _ = command(converters, path, out, "--from", source, "--overwrite")
+        assert status == 0 and words == f"{path}: 30 rows, read as kto. Written to {out}: 20 rows.\n"
+        assert [row.values for row in read_rows(out)] == wanted and len(wanted) == 20
+    assert command(validation, out)[0] == 0
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_pairs_as_labelled_answers_and_back(ending, tmp_path, command):
+    rows = many(GOOD["preferences"])
+    path, there, back = written(tmp_path, "jsonl", rows), tmp_path / f"there.{ending}", tmp_path / "back.json"
+    status, words, _ = command(converters, path, there, "--to", "kto")
+    assert status == 0 and "10 rows, read as preferences" in words and "20 rows." in words
+    assert [row.values for row in read_rows(there)] == to_kto(rows)
+    assert command(converters, there, back)[0] == 0
+    assert [row.values for row in read_rows(back)] == rows
+
+
+def test_labelled_answers_without_a_partner_are_counted(tmp_path, command):
+    rows, out = labelled(3), tmp_path / "out.jsonl"
+    rows[4]["label"], rows[7]["label"] = True, True  # three good answers to the second prompt
+    status, words, _ = command(converters, written(tmp_path, "jsonl", rows), out)
+    assert status == 0 and "9 rows, read as kto; 3 give no pair. Written to" in words and words.endswith(": 4 rows.\n")
+    same = [{**row, "completion": said("q", "a")[1:]} for row in labelled(2)]
+    status, words, _ = command(converters, written(tmp_path, "jsonl", same), out, "--overwrite")
+    assert status == 1 and "none of them gives a row, so nothing was written" in words
+    path = written(tmp_path, "jsonl", [{**row, "label": "yes"} if number == 1 else row for number, row in enumerate(rows)])
+    status, words, _ = command(converters, path, tmp_path / "other.jsonl", "--from", "kto")
+    assert status == 1 and 'line 2: label is "yes", not true or false' in words and not (tmp_path / "other.jsonl").exists()
+    status, words, _ = command(converters, path, tmp_path / "other.jsonl", "--from", "kto", "--skip-bad")
+    assert status == 0 and "4 give no pair" not in words and "1 wrong ones left out; 2 give no pair" in words
+
+
+def test_more_labelled_answers_than_are_kept_is_one_line(tmp_path, command, monkeypatch):
+    monkeypatch.setattr(converters, "LARGEST_GROUPS", 2**20)
+    rows = [{**row, "completion": "x" * 1000} for row in labelled(400)]
+    status, _, problem = command(converters, written(tmp_path, "jsonl", rows), tmp_path / "out.jsonl")
+    assert status == 2 and ": line " in problem and "more than 1 MB. Divide the file" in problem
+    assert os.listdir(tmp_path) == ["rows.jsonl"]
+
+
+def test_labels_that_are_no_verdict_are_not_taken_for_one(tmp_path, command):
+    rows = [{**row, "label": 3} for row in labelled(2)]
+    status, _, problem = command(converters, written(tmp_path, "jsonl", rows), tmp_path / "out.jsonl")
+    assert status == 2 and "as the course has them" in problem
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_conversations_as_prompts_and_completions(ending, tmp_path, command):
+    rows = [{"messages": said("1", "2", "3", "4")}, *many(GOOD["messages"], 3)]
+    out = tmp_path / f"out.{ending}"
+    assert command(converters, written(tmp_path, "jsonl", rows), out, "--to", "prompt-completion")[0] == 0
+    assert [row.values for row in read_rows(out)] == to_prompt_completion(rows)
+    assert "4 rows, checked as completions; all of them are right" in command(validation, out)[1]
+
+
 # As programs
 
 
@@ -384,3 +460,11 @@ def test_the_commands_need_no_model():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.endswith("small\n"), done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="this system does not tell a program's memory")
+def test_a_large_file_takes_little_memory():
+    """Short rows, of which the most is kept for their bytes; the tool ends with 1 above 300 MB."""
+    tool = [sys.executable, "tests/tools/big_file.py", "--mb", "60", "--rows", "short", "--commands", "validation"]
+    done = subprocess.run(tool, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and " MB  exit 0" in done.stdout, done.stdout + done.stderr

@@ -8,15 +8,18 @@ from datasets import Dataset
 from helper import converters
 from helper.converters import (
     from_alpaca,
+    from_kto,
     from_output_pairs,
     from_plain_pairs,
     from_ranked_outputs,
     from_scores,
     from_sharegpt,
     to_alpaca,
+    to_kto,
+    to_prompt_completion,
     to_sharegpt,
 )
-from helper.validation import validate_messages, validate_preferences
+from helper.validation import validate_completions, validate_messages, validate_preferences
 
 
 def said(role, content):
@@ -345,3 +348,111 @@ def test_marks_of_turns_are_found_in_every_format():
         (from_sharegpt, {"conversations": [{"from": "human", "value": mark}, SHAREGPT["conversations"][1]]}),
     ):  # fmt: skip
         assert "row 1: " in (text := error_of(convert, [CONVERTERS[convert], row])) and "a special token" in text
+
+
+# Answers with a label (KTO), and prompts with completions
+
+
+def kto(answer, label, question="q"):
+    return {"prompt": [said("user", question)], "completion": [said("assistant", answer)], "label": label}
+
+
+def test_each_good_answer_with_each_bad_one_to_the_same_prompt(capsys):
+    rows = [kto("a", True), kto("d", False, "other"), kto("b", False), kto("c", True), kto("e", False)]
+    assert from_kto(rows) == [pair("a", "b"), pair("a", "e"), pair("c", "b"), pair("c", "e")]
+    assert capsys.readouterr().out == "4 pairs from 5 rows. Rows without a pair: 1 (number 1).\n"
+    assert from_kto(Dataset.from_list(rows)) == from_kto(rows) and validate_preferences(from_kto(rows)) == 4
+    texts = [{**row, "prompt": row["prompt"][0]["content"], "completion": row["completion"][0]["content"]} for row in rows]
+    assert from_kto(texts) == from_kto(rows)
+    capsys.readouterr()
+    assert from_kto([kto("a", True), kto("b", False, "other"), kto("c", True)]) == []
+    assert "0 pairs from 3 rows. Rows without a pair: 3 (number 0, 1, 2)." in capsys.readouterr().out
+
+
+def test_a_text_that_is_called_good_and_bad_gives_no_pair(capsys):
+    assert from_kto([kto("a", True), kto("a ", False)]) == []
+    assert "Rows without a pair: 2 (number 0, 1). Left out, as both texts are the same: 1." in capsys.readouterr().out
+    assert from_kto([kto("a", True), kto("a", False), kto("b", False)]) == [pair("a", "b")]
+    assert "1 pairs from 3 rows. Rows without a pair: 1 (number 1)." in capsys.readouterr().out
+
+
+def test_prompts_are_the_same_where_all_of_them_is():
+    for other in (
+        [said("system", "s"), said("user", "q")],
+        [said("user", "Q")],
+        [said("user", "1"), said("assistant", "2"), said("user", "q")],
+    ):
+        assert from_kto([kto("a", True), {**kto("b", False), "prompt": other}]) == []
+    made = from_kto([{**kto("4", True), "prompt": FULL[:-1]}, {**kto("5", False), "prompt": FULL[:-1]}])
+    assert made[0]["prompt"] == FULL[:-1] and made[0]["chosen"] == FULL[-1:]
+    before = [said("assistant", "2"), said("user", "3")]  # what stands in the completion before its last answer
+    rows = [kto("4", True, "1"), kto("5", False, "1")]
+    rows = [{**row, "completion": before + row["completion"]} for row in rows]
+    assert from_kto(rows)[0]["prompt"] == FULL[1:-1] and validate_preferences(from_kto(rows)) == 1
+
+
+KTO_FAULTS = [
+    ({"label": None}, "label is None, not true or false"),
+    ({"label": 1}, "label is 1, not true or false"),
+    ({"label": "good"}, 'label is "good", not true or false'),
+    ({"label": [True]}, "label is [True], not true or false"),
+    ({"completion": ""}, "completion, message 0 (assistant): empty"),
+    ({"completion": None}, "completion: no list of messages but None"),
+    ({"completion": [said("user", "a")]}, "completion starts with the user"),
+    ({"prompt": " "}, "prompt, message 0 (user): only blanks"),
+    ({"prompt": []}, "prompt: no list of messages but an empty list"),
+    ({"prompt": [said("human", "q")]}, 'prompt, message 0 has the role "human": did you mean "user"?'),
+    ({"prompt": FULL}, "prompt and completion: two assistant messages in a row"),
+    ({"prompt": [*FULL, said("tool", "5")]}, "message 5 is a tool's: tool calls are not converted"),
+    ({"completion": [{**said("assistant", "a"), "thinking": "t"}]}, "message 1 has thinking: thoughts in a field of"),
+    ({"images": ["a.png"]}, "the row has images"),
+    ({"completion": "a<|im_end|>"}, "completion, message 0 (assistant) holds <|im_end|>"),
+]
+
+
+@pytest.mark.parametrize(("bad", "words"), KTO_FAULTS)
+def test_a_bad_labelled_row_is_named(bad, words):
+    good = kto("a", True)
+    assert f"  row 1: {words}" in error_of(from_kto, [good, {**good, **bad}, good])
+
+
+def test_columns_of_labelled_rows():
+    good = kto("a", True)
+    for column in good:
+        row = {name: value for name, value in good.items() if name != column}
+        assert f'row 1: the row has no column "{column}"' in error_of(from_kto, [good, row])
+    tagged = {"kto_tag": True, **{name: good[name] for name in ("prompt", "completion")}}
+    assert '"kto_tag": did you mean "label"?' in error_of(from_kto, [tagged])
+    assert "no rows" in error_of(from_kto, [])
+
+
+def test_pairs_as_labelled_answers_and_back():
+    pairs = [pair("a", "b"), {"chosen": FULL, "rejected": [*FULL[:-1], said("assistant", "5")]}]
+    rows = to_kto(pairs)
+    assert rows == [
+        kto("a", True),
+        kto("b", False),
+        {"prompt": FULL[:-1], "completion": FULL[-1:], "label": True},
+        {"prompt": FULL[:-1], "completion": [said("assistant", "5")], "label": False},
+    ]
+    assert from_kto(rows) == [pairs[0], {"prompt": FULL[:-1], "chosen": FULL[-1:], "rejected": [said("assistant", "5")]}]
+    assert "2 of 4 rows are wrong" in error_of(validate_completions, rows)  # the bad answers, which SFT would learn
+    assert "the same text" in error_of(to_kto, [pair("a", "a")])
+    called = {**pairs[0], "rejected": [{**said("assistant", "b"), "tool_calls": [{"function": {"name": "f"}}]}]}
+    assert "row 1: message 2 has tool_calls" in error_of(to_kto, [pairs[0], called])
+
+
+def test_conversations_as_prompts_and_completions():
+    rows = [{"messages": FULL}, {"messages": FULL[-2:]}]
+    made = to_prompt_completion(rows)
+    assert made == [{"prompt": FULL[:-1], "completion": FULL[-1:]}, {"prompt": FULL[-2:-1], "completion": FULL[-1:]}]
+    assert validate_completions(made) == 2
+    assert to_prompt_completion(Dataset.from_list(rows)) == made
+    for bad, words in (
+        ({"messages": FULL[:2]}, "ends with the user"),
+        ({"messages": FULL[-1:]}, "starts with the assistant"),
+        ({"messages": FULL, "label": False}, "label is False"),
+        ({"messages": [FULL[1], {**FULL[2], "reasoning": "t"}]}, "message 1 has reasoning"),
+        ({"messages": [*FULL[:3], said("tool", "t"), FULL[-1]]}, "message 3 is a tool's"),
+    ):
+        assert f"row 1: {words}" in error_of(to_prompt_completion, [*rows[:1], bad])

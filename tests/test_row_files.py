@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tempfile
 import tracemalloc
 
 import pyarrow as pa
@@ -239,6 +240,44 @@ def test_rows_that_stand_there_before():
     many = [str(number) for number in range(3000)]
     assert repeats_of(many) == (0, None)
     assert repeats_of([*many, "7", *many[::-1]]) == (3001, (3000, 7))
+
+
+def test_many_rows_go_to_a_temporary_file(monkeypatch):
+    monkeypatch.setattr(Repeats, "PILE", 8)
+    values = [number * 7919 % 4000 for number in range(6000)]  # the first 4,000 are different, then they come again
+    assert repeats_of(values) == (2000, (4000, 0))
+    assert repeats_of([*range(3000), 2998, 5]) == (2, (3000, 2998))
+    repeats = Repeats()
+    for number in range(3000):
+        repeats.add(Row("line", number + 1, {"a": number}))
+    assert sum(map(len, repeats.piles)) <= 2 * 8 * Repeats.PARTS < 2 * 3000 and repeats.end > 20_000  # bytes in the file
+    assert repeats.found() == (0, None) and repeats.file.closed
+
+
+class FullDisk:
+    """A temporary file that takes `room` bytes, and of the next piece a half or an error."""
+
+    def __init__(self, room: int, error: bool):
+        self.real, self.room, self.error = tempfile.TemporaryFile(buffering=0), room, error
+
+    def write(self, data) -> int:
+        left = self.room - self.real.tell()
+        if left < len(data) * 8 and self.error:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.real.write(bytes(data)[: max(left, 0)])
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+@pytest.mark.parametrize("error", [True, False])
+@pytest.mark.parametrize("room", [0, 1000])
+def test_without_room_for_a_temporary_file_repeats_are_found_all_the_same(room, error, monkeypatch):
+    monkeypatch.setattr(Repeats, "PILE", 8)
+    disk = FullDisk(room, error)
+    monkeypatch.setattr(row_files.tempfile, "TemporaryFile", lambda **_: disk)
+    assert repeats_of([*range(3000), 2998, 5]) == (2, (3000, 2998))
+    assert disk.closed
 
 
 def test_the_order_of_columns_does_not_count():
