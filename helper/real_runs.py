@@ -12,13 +12,29 @@ import pandas as pd
 from helper.data import load_suite
 from helper.intervals import mean_interval
 from helper.recorded import load_recorded
+from helper.scoreboards import scoreboard_table
 
 CALLS = ("get_weather", "set_timer", "translate", "play_music")  # the skills of the suite `tool_calls` that need a call
 
 
 def load_real_runs(lesson: str) -> dict:
-    """The record of a lesson ("02", "03", "04" or "07"). Raises FileNotFoundError where this copy of the course has none."""
+    """The record of a lesson: "02", "03", "04", "07" (a name by an adapter), "07_sft" or "07_grpo" (its other adapters).
+
+    Raises FileNotFoundError where this copy of the course has none.
+    """
     return load_recorded(f"{lesson}_real_model", "`make real-model`, then `make record-real`,")
+
+
+def real_lesson(name: str) -> tuple[pd.DataFrame, str]:
+    """A lesson ("08_data") as a whole on the real model: its scoreboard to read, and what it took, in words.
+
+    Raises FileNotFoundError where this copy of the course has no record, KeyError for a lesson that is not in it.
+    """
+    record = load_recorded("real_lessons", "`make real-model`, then `make record-real`,")
+    found = record["lessons"][name]
+    minutes, peak = found["seconds"] / 60, found["peak_memory_mb"] / 1000
+    took = f"{minutes:.0f} minutes on one core, other work beside it, {peak:.1f} GB at the most"
+    return scoreboard_table(pd.DataFrame(found["metrics"])), f"{took}; recorded with: {record['command']}"
 
 
 def real_runs_table(record: dict, suite: str, skills: Iterable[str] | None = None) -> pd.DataFrame:
@@ -57,6 +73,20 @@ def arms_apart(
         raise ValueError(f"{first!r} and {second!r} have no seed in common")
     apart = [sum(runs[0][seed][i] - runs[1][seed][i] for seed in seeds) / len(seeds) for i in chosen]
     return sum(apart) / len(apart), *mean_interval(apart, bounds=(-1.0, 1.0))
+
+
+def verdicts_of(record: dict, suites: dict[str, Iterable[str] | None]) -> dict:
+    """A record of real runs in the form that `helper.preference_runs.apart` compares; `suites`: name -> skills (None: all).
+
+    {"before": {suite: right}, "runs": [{"arm", "seed", suite: right}]}, `right` a list of 0 and 1 by question.
+    """
+    places = {suite: _places(suite, skills) for suite, skills in suites.items()}
+
+    def right(answered: dict) -> dict:
+        return {suite: [answered[suite]["right"][i] for i in chosen] for suite, chosen in places.items()}
+
+    runs = [{"arm": run["arm"], "seed": run["seed"], **right(run)} for run in record["runs"]]
+    return {"before": right(record["before"]), "runs": runs}
 
 
 def answers_of(record: dict, suite: str, arms: list[str], seed: int = 0) -> pd.DataFrame:

@@ -1,13 +1,15 @@
 """The recorded runs on a real model: tables paired by question, and what is committed."""
 
 import copy
+import re
 
 import pytest
 
-from factory.recordings.real_model import regraded
+from factory.recordings.real_model import WHOLE, regraded
 from helper import load_suite
 from helper.figures.scores import plot_arms
-from helper.real_runs import answers_of, arms_apart, load_real_runs, real_runs_table
+from helper.preference_runs import apart
+from helper.real_runs import answers_of, arms_apart, load_real_runs, real_lesson, real_runs_table, verdicts_of
 
 N = len(load_suite("rules"))
 
@@ -52,6 +54,27 @@ def test_arms_are_compared_by_the_seeds_that_both_have():
         arms_apart({**RECORD, "runs": [run("a", 0, [0] * N), run("b", 1, [0] * N)]}, "rules", "a", "b")
 
 
+def test_verdicts_are_what_apart_compares():
+    plain = verdicts_of(RECORD, {"rules": None})
+    found = apart(plain, "rules", lambda run: run["arm"] == "a", lambda run: run["arm"] == "b")
+    assert found["difference"] == arms_apart(RECORD, "rules", "a", "b")[0] and plain["before"]["rules"] == [0] * N
+    skill = load_suite("rules")[0]["skill"]
+    some = verdicts_of(RECORD, {"rules": [skill]})
+    assert len(some["runs"][0]["rules"]) == sum(row["skill"] == skill for row in load_suite("rules"))
+
+
+@pytest.mark.parametrize("lesson", WHOLE)
+def test_lessons_as_wholes(lesson):
+    table, took = real_lesson(lesson)
+    assert len(table) >= 4 and re.match(r"\d+ minutes on one core, other work beside it, \d+\.\d GB", took)
+
+
+@pytest.mark.parametrize("seeds_of", ["07_sft", "07_grpo", "07"])
+def test_the_rates_that_were_taken_on_have_three_seeds(seeds_of):
+    runs = load_real_runs(seeds_of)["runs"]
+    assert max(sum(run["arm"] == other["arm"] for run in runs) for other in runs) == 3
+
+
 def test_answers_side_by_side():
     table = answers_of(RECORD, "rules", ["a", "b"], seed=0)
     assert list(table.columns) == ["skill", "question", "before", "a", "b"]
@@ -78,6 +101,9 @@ def test_missing_record():
             ("identity", "everyday", "rules"),
         ),
         ("04", {"rule", "rule and topic", "shuffled rules", "constant"}, ("rules", "unseen_rules", "everyday")),
+        ("07_sft", {"rank 8, rate 0.001", "rank 8, rate 0.001, own answers"}, ("tool_calls", "everyday")),
+        ("07", {"rank 8, rate 0.0005", "rank 8, rate 0.003"}, ("identity", "everyday", "rules")),
+        ("07_grpo", {"rank 8, rate 0.0004", "rank 8, rate 0.001"}, ("rules", "unseen_rules", "everyday")),
     ],
 )
 def test_committed_records_are_of_the_questions_that_are_committed(lesson, arms, suites):

@@ -1,4 +1,4 @@
-"""What lessons 02, 03, 04 and 07 do, on a pretrained model: SmolLM2-135M-Instruct on a CPU (`make real-model` fetches it).
+"""What lessons 02, 03, 04, 07, 08 and 09 do, on a pretrained model: SmolLM2-135M-Instruct on a CPU (`make real-model`).
 
     python -m factory.record --real                               all of it (or `make record-real`)
     python -m factory.record --real --only real_dpo --seeds 0 1   a part
@@ -6,7 +6,7 @@
 The settings are those with which the lessons run on it (`helper/by_model.py`). Each run starts from the model as it came,
 and is judged on held-out questions; verdicts are kept question by question, so that differences can be paired.
 A recording that was stopped goes on where it was: runs that its file holds are not made again.
-Left out on purpose: the lessons' live comparisons (run a lesson with `MODEL_NAME = "smollm2-135m-instruct"`).
+Left out on purpose: the live comparisons of lessons 01 to 07 (run one with `MODEL_NAME = "smollm2-135m-instruct"`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from factory import stages
+from factory import run_lessons, stages
 from factory.everyday import own_form
+from factory.lessons import NOTEBOOKS
 from factory.recordings.shared import curve, fresh, write
-from helper import extract_gold, generate_responses, grade, load_course_dataset, load_suite, set_seed
-from helper.algorithms import grpo_loss, train_grpo
+from helper import extract_gold, generate_responses, grade, load_course_dataset, load_suite, output_folder, set_seed
+from helper.algorithms import add_lora, grpo_loss, train_grpo
 from helper.by_model import BOX, TABLES
 from helper.machine.device import bf16_is_fast
 from helper.machine.memory import peak_memory_mb
@@ -37,6 +38,7 @@ SFT, DPO, GRPO = (
     {name: values[1] for name, values in TABLES[lesson].items()} for lesson in ("02_sft", "03_dpo", "04_online_rl")
 )
 NEW_NAME = DPO["names"][1]
+WHOLE = ("08_data", "09_pipeline")  # lessons that are run on it from top to bottom
 ROOM = {"rules": 32, "unseen_rules": 32, "everyday": 48, "tool_calls": 64, "identity": 48}  # tokens an answer may have
 OTHER_SKILLS = ("define", "fact", "relation", "compare", "list", "calculate")  # whose questions it answers in its own words
 ARMS = {  # of each method: what is done otherwise than in the lesson
@@ -49,11 +51,28 @@ ARMS = {  # of each method: what is done otherwise than in the lesson
                              "loss_type": ["sigmoid"], "loss_weights": None, "precompute_ref_log_probs": False},
     },
     "lora": {f"rank 8, rate {rate:g}": {"rank": 8, "learning_rate": rate} for rate in (2e-4, 5e-4, 1e-3, 3e-3)},
+    "lora_sft": {f"rank 8, rate {rate:g}": {"rank": 8, "learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)}
+    | {
+        "rank 8, rate 0.001, own answers": {"rank": 8, "learning_rate": 1e-3, "replay": 240},
+        "all weights, rate 3e-05": {"learning_rate": 3e-5},
+    },
+    "lora_grpo": {f"rank 8, rate {rate:g}": {"rank": 8, "learning_rate": rate} for rate in (2e-4, 4e-4, 1e-3)},
     "grpo": {
         "rule": {}, "rule and topic": {}, "shuffled rules": {}, "random": {}, "constant": {}, "reference course": {},
     },
 }  # fmt: skip
-ONCE = ("constant", "contrast only", "reference course")  # arms with one seed, for the time they take
+ONCE = {  # arms with one seed: for the time they take, or since they only sought the rate
+    "dpo": ("contrast only", "reference course"),
+    "grpo": ("constant", "reference course"),
+    "lora": ("rank 8, rate 0.0002", "rank 8, rate 0.0005", "rank 8, rate 0.001"),
+    "lora_grpo": ("rank 8, rate 0.0002", "rank 8, rate 0.0004"),
+    "lora_sft": (
+        "rank 8, rate 0.0003",
+        "rank 8, rate 0.003",
+        "rank 8, rate 0.001, own answers",
+        "all weights, rate 3e-05",
+    ),
+}
 REWARDS: dict[str, Callable] = {
     "rule": rule_reward, "rule and topic": rule_and_topic_reward, "shuffled rules": rule_reward,
 }  # fmt: skip
@@ -108,10 +127,18 @@ def tool_forms(model, tokenizer) -> dict[str, dict]:
     return found
 
 
-def sft_run(seed: int, arm: str) -> dict:
-    """Lesson 02: calls of tools, learned from rows."""
+def adapter(rank: int | None) -> dict:
+    """The trainer's argument for an adapter of that rank on all linear layers; for None nothing: all weights are trained."""
+    if rank is None:
+        return {}
+    return {"peft_config": LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")}
+
+
+def sft_run(seed: int, arm: str, method: str = "sft") -> dict:
+    """Lesson 02: calls of tools, learned from rows. Lesson 07: the same with an adapter."""
     model, tokenizer = start()
-    changes = dict(ARMS["sft"][arm])
+    changes = dict(ARMS[method][arm])
+    rank = changes.pop("rank", None)
     rows = load_course_dataset(SFT["dataset"]).to_list() + own_answers(model, tokenizer, seed, changes.pop("replay", 0))
     rows = Dataset.from_list(stages.prompts_and_completions(rows))
     settings = {
@@ -120,7 +147,7 @@ def sft_run(seed: int, arm: str) -> dict:
         "warmup_steps": SFT["warmup_steps"], "lr_scheduler_type": "cosine", "logging_steps": 5, **changes,
     }  # fmt: skip
     args = SFTConfig(**stages.quiet_settings(fresh("real_sft"), seed) | settings)
-    return trained(SFTTrainer, model, tokenizer, args, rows, seed)
+    return trained(SFTTrainer, model, tokenizer, args, rows, seed, **adapter(rank))
 
 
 def own_answers(model, tokenizer, seed: int, count: int) -> list[dict]:
@@ -168,7 +195,6 @@ def dpo_run(seed: int, arm: str, method: str = "dpo") -> dict:
     set_seed(seed)
     changes = dict(ARMS[method][arm])
     rows, rank = dpo_rows(model, tokenizer, seed, changes.pop("limit", None)), changes.pop("rank", None)
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM") if rank else None
     settings = {
         "learning_rate": DPO["learning_rate"], "num_train_epochs": DPO["epochs"], "beta": 0.2, "logging_steps": 1,
         "per_device_train_batch_size": DPO["batch"], "gradient_accumulation_steps": DPO["accumulation"],
@@ -176,7 +202,7 @@ def dpo_run(seed: int, arm: str, method: str = "dpo") -> dict:
         "precompute_ref_log_probs": DPO["precompute"], **changes,
     }  # fmt: skip
     args = DPOConfig(**stages.quiet_settings(fresh("real_dpo"), seed) | settings)
-    return trained(DPOTrainer, model, tokenizer, args, rows, seed, **({"peft_config": lora} if lora else {}))
+    return trained(DPOTrainer, model, tokenizer, args, rows, seed, **adapter(rank))
 
 
 def trained(trainer_class, model, tokenizer, args, rows: Dataset, seed: int, **options) -> dict:
@@ -221,17 +247,21 @@ def constant_reward(completions: list, **kwargs) -> list[float]:
     return [1.0] * len(completions)
 
 
-def grpo_run(seed: int, arm: str) -> dict:
-    """Lesson 04: instructions checked by rule, practised with lesson 05's loop."""
+def grpo_run(seed: int, arm: str, method: str = "grpo") -> dict:
+    """Lesson 04: instructions checked by rule, practised with lesson 05's loop. Lesson 07: the same with an adapter."""
     model, tokenizer = start()
     if arm == "reference course":
         return reference_grpo(model, tokenizer, seed)
     set_seed(seed)
+    changes = ARMS[method][arm]
+    if rank := changes.get("rank"):
+        add_lora(model, rank, 2 * rank, "all-linear")
     began = time.perf_counter()
-    reward = coin(seed) if arm == "random" else REWARDS.get(arm, constant_reward)
+    reward = coin(seed) if arm == "random" else rule_reward if changes else REWARDS.get(arm, constant_reward)
     live = train_grpo(
         model, tokenizer, practice_rows(seed, arm == "shuffled rules"), [reward],
-        folder=fresh("real_grpo"), steps=GRPO["steps"], learning_rate=GRPO["learning_rate"], group_size=GRPO["group_size"],
+        folder=fresh("real_grpo"), steps=GRPO["steps"], group_size=GRPO["group_size"],
+        learning_rate=changes.get("learning_rate", GRPO["learning_rate"]),
         prompts_per_step=GRPO["batch"] * GRPO["accumulation"] // GRPO["group_size"], micro_batch=GRPO["batch"],
         max_new_tokens=GRPO["longest"], temperature=GRPO["temperature"], loss=partial(grpo_loss, loss_type="dr_grpo"),
         bf16=bf16_is_fast(model.device), seed=seed, charts=False,
@@ -258,13 +288,18 @@ def reference_grpo(model, tokenizer, seed: int) -> dict:
     return trained(GRPOTrainer, model, tokenizer, args, Dataset.from_list(problems), seed, reward_funcs=reward_func)
 
 
-RUNS = {"sft": sft_run, "dpo": dpo_run, "lora": partial(dpo_run, method="lora"), "grpo": grpo_run}
+RUNS = {"sft": sft_run, "dpo": dpo_run, "grpo": grpo_run}
+RUNS |= {
+    "lora": partial(dpo_run, method="lora"),
+    "lora_sft": partial(sft_run, method="lora_sft"),
+    "lora_grpo": partial(grpo_run, method="lora_grpo"),
+}
 SUITES = {
     "sft": ("tool_calls", "everyday"),
     "dpo": ("identity", "everyday", "rules"),
-    "lora": ("identity", "everyday", "rules"),
     "grpo": ("rules", "unseen_rules", "everyday"),
 }
+SUITES |= {"lora": SUITES["dpo"], "lora_sft": SUITES["sft"], "lora_grpo": SUITES["grpo"]}
 
 
 def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> None:
@@ -284,12 +319,15 @@ def record(method: str, arms: tuple[str, ...], seeds: list[int], path: Path) -> 
     done = {(run["arm"], run["seed"]) for run in kept["runs"]}
     for seed in seeds:
         for arm in arms:
-            again = arm in ONCE and any(name == arm for name, _ in done)
+            again = arm in ONCE.get(method, ()) and any(name == arm for name, _ in done)
             if (arm, seed) not in done and not again:
                 done.add((arm, seed))
                 run = RUNS[method](seed, arm)
+                count = sum(p.numel() for p in run["model"].parameters() if p.requires_grad)
                 answered = measure(run.pop("model"), run.pop("tokenizer"), SUITES[method])
-                kept["runs"].append({"arm": arm, "seed": seed, "peak_mb": round(peak_memory_mb()), **run, **answered})
+                kept["runs"].append(
+                    {"arm": arm, "seed": seed, "peak_mb": round(peak_memory_mb()), "trained": count, **run, **answered}
+                )
                 write(kept, path)
                 print(
                     arm,
@@ -316,8 +354,36 @@ def record_grpo(seeds: list[int], path: Path) -> None:
 
 
 def record_lora(seeds: list[int], path: Path) -> None:
-    """Lesson 07 on SmolLM2: the name with an adapter of rank 8, at four learning rates; full fine-tuning is lesson 03's."""
+    """Lesson 07 on SmolLM2: the name with an adapter of rank 8, at several rates; full fine-tuning is lesson 03's."""
     record("lora", tuple(ARMS["lora"]), seeds, path)
+
+
+def record_lora_sft(seeds: list[int], path: Path) -> None:
+    """Lesson 07 on SmolLM2: the calls of tools with such an adapter; full fine-tuning is lesson 02's, and here at less."""
+    record("lora_sft", tuple(ARMS["lora_sft"]), seeds, path)
+
+
+def record_lora_grpo(seeds: list[int], path: Path) -> None:
+    """Lesson 07 on SmolLM2: the rules with such an adapter; full fine-tuning is lesson 04's."""
+    record("lora_grpo", tuple(ARMS["lora_grpo"]), seeds, path)
+
+
+def record_lessons(seeds: list[int], path: Path) -> None:
+    """Lessons 08 and 09 as wholes on SmolLM2, with one seed: the scoreboard of each, its seconds, its peak of memory.
+
+    {"command", "lessons": {"08_data": {"seconds", and what the scoreboard's file holds}}}.
+    """
+    kept = json.loads(path.read_text()) if path.exists() else {"lessons": {}}
+    kept["command"] = f"python -m factory.record --real --only real_lessons --seeds {seeds[0]}"
+    for name in WHOLE:
+        if name not in kept["lessons"]:
+            folder = fresh("real_lessons")
+            folder.mkdir(parents=True)
+            settings = {"MODEL_NAME": REAL_MODEL, "SEED": seeds[0]}
+            seconds = run_lessons.run(NOTEBOOKS / f"{name}.ipynb", settings, folder / f"{name}.ipynb")
+            board = json.loads((output_folder() / f"{name}.json").read_text(encoding="utf-8"))
+            kept["lessons"][name] = {"seconds": round(seconds), **board}
+            write(kept, path)
 
 
 RECORDINGS = {
@@ -325,4 +391,7 @@ RECORDINGS = {
     "real_dpo": (record_dpo, "03_real_model.json"),
     "real_grpo": (record_grpo, "04_real_model.json"),
     "real_lora": (record_lora, "07_real_model.json"),
+    "real_lora_sft": (record_lora_sft, "07_sft_real_model.json"),
+    "real_lora_grpo": (record_lora_grpo, "07_grpo_real_model.json"),
+    "real_lessons": (record_lessons, "real_lessons.json"),
 }
