@@ -9,6 +9,7 @@ from factory.recordings.lesson_07 import ARMS, RATES, prepared, record_lora, tun
 from factory.recordings.practice_rounds import TRAINED, start, written_answers
 from helper import answers_match, extract_boxed, load_suite
 from helper.algorithms.lora import trained_parameters
+from helper.recorded import is_verdicts, load_recorded
 
 
 def test_written_answers_end_in_a_box_with_the_result_and_are_no_test():
@@ -79,3 +80,47 @@ def test_a_stopped_recording_goes_on(tmp_path, monkeypatch):
     assert len(runs) == len(set(runs)) == 5 * number and len(record["runs"]) == 2 * number
     assert {(run["method"], run["arm"]) for run in record["runs"]} == {(m, arm) for m, some in ARMS.items() for arm in some}
     assert all(run["learning_rate"] == ARMS[run["method"]][run["arm"]][1] for run in record["runs"])
+
+
+# ---------------------------------------------------------------- the record itself
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return load_recorded("07_lora")
+
+
+def arms_of(record):
+    """(method, arm) -> its runs."""
+    arms = {}
+    for run in record["runs"]:
+        arms.setdefault((run["method"], run["arm"]), []).append(run)
+    return arms
+
+
+def test_each_arm_of_the_record_has_the_best_rate_of_its_tuning(recorded):
+    arms = arms_of(recorded)
+    assert set(arms) == {(row["method"], row["arm"]) for row in recorded["tuning"]}
+    for (method, arm), runs in arms.items():
+        tried = {
+            row["learning_rate"]: row["validation"]
+            for row in recorded["tuning"]
+            if (row["method"], row["arm"]) == (method, arm)
+        }
+        known = {rate: value for rate, value in tried.items() if value is not None}
+        best = (min if method == "SFT" else max)(known, key=known.get)
+        assert {run["learning_rate"] for run in runs} == {best}, (method, arm)
+        assert min(tried) < best and (best < max(tried) or best == RATES[-1]), f"{method}, {arm}: the best is at an end"
+
+
+def test_each_arm_of_the_record_has_the_same_four_seeds_and_none_of_them_tuned(recorded):
+    seeds = {arm: [run["seed"] for run in runs] for arm, runs in arms_of(recorded).items()}
+    assert set(map(tuple, seeds.values())) == {(1, 2, 3, 4)}
+    assert {row["seed"] for row in recorded["tuning"]} == {0}
+
+
+def test_each_run_of_the_record_has_a_verdict_for_each_question(recorded):
+    before = recorded["before"]
+    assert set(before) == {"word_problems", "other_skills", "held_out_concepts"} and all(map(is_verdicts, before.values()))
+    for run in recorded["runs"] + recorded["tuning"]:
+        assert all(is_verdicts(run[suite]) and len(run[suite]) == len(before[suite]) for suite in before), run["arm"]

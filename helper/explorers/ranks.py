@@ -38,12 +38,13 @@ def ranks_view(name: str, errors: list[float], shape: tuple[int, int], noise: di
     left.plot(ranks, errors, color=BLUE, label=name)
     left.plot(ranks, random, "--", color=ORANGE, label="a random matrix")
     left.plot([rank], [errors[rank]], "o", color=BLUE)
-    left.set(title="error of the best of rank r", xlabel="rank r", ylim=(0, 1.05))
+    missed = "error of the best rank-r\napproximation, share of ‖ΔW‖"
+    left.set(title="what is missed", xlabel="rank r", ylabel=missed, ylim=(0, 1.05))
     left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, handlelength=1.4)
     right.plot(ranks, [r * (tall + wide) for r in ranks], color=BLUE, label="B and A")
     right.axhline(whole, color=GREY, linestyle=":", label="the whole matrix")
     right.plot([rank], [stored], "o", color=BLUE)
-    right.set(title="numbers stored", xlabel="rank r", ylim=(0, None))
+    right.set(title="what is stored", xlabel="rank r", ylabel="numbers", ylim=(0, None))
     right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, handlelength=1.4)
     facts = {
         "matrix": f"{name}, {tall} × {wide}",

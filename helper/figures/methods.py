@@ -10,32 +10,37 @@ from helper.figures.figure import BLUE, COLOURS, GREY, INK, LINES, PALE, RED, SK
 
 
 def plot_lora(rows: int = 8, columns: int = 8, rank: int = 2) -> Figure:
-    """W + B·A as a picture: the frozen matrix, and the two thin ones that are trained.
+    """y = W·x + α/r·B·(A·x) as a picture: the frozen matrix, the two thin ones that are trained, and the input of both.
 
-    W is (rows, columns), B (rows, rank), A (rank, columns) (Hu et al. 2021, arXiv 2106.09685, eq. 3).
+    W is (rows, columns), B (rows, rank), A (rank, columns), x (columns, 1); B is 0 at the start (Hu et al. 2021,
+    arXiv 2106.09685, eq. 3).
     """
     with drawing():
-        figure, (axis,) = make_figure(1, 1, 7, 2.8)
-        place = 0.0
-        parts = (
-            ("W", rows, columns, PALE, "+"), ("B", rows, rank, SKY, "·"), ("A", rank, columns, SKY, ""),
+        figure, (axis,) = make_figure(1, 1, 9, 2.9)
+        place, tall = 0.0, max(rows, columns) / 2
+        parts = (  # name, shape, colour, what stands behind it, what it is at the start
+            ("W", rows, columns, PALE, "", "as it came"), ("x", columns, 1, "white", "+ α/r ·", "the input"),
+            ("B", rows, rank, SKY, "", "0 at the start"), ("A", rank, columns, SKY, "", "random at the start"),
+            ("x", columns, 1, "white", "", "the same"),
         )  # fmt: skip
-        for name, height, width, colour, sign in parts:
-            axis.add_patch(Rectangle((place, -height / 2), width, height, facecolor=colour, edgecolor=INK,
-                                     linewidth=1 if colour == PALE else 2.5))  # fmt: skip
+        for name, height, width, colour, sign, first in parts:
+            edge = 2.5 if colour == SKY else 1
+            axis.add_patch(Rectangle((place, -height / 2), width, height, facecolor=colour, edgecolor=INK, linewidth=edge))
             axis.text(place + width / 2, 0, name, ha="center", va="center", fontsize=12)
-            count = f"{height} x {width} = {height * width}"
-            axis.text(place + width / 2, -rows / 2 - 0.4, count, ha="center", va="top", fontsize=9)
-            axis.text(place + width + 1.2, 0, sign, ha="center", va="center", fontsize=14)
-            place += width + 2.4
-        axis.set(xlim=(-1, place), ylim=(-rows / 2 - 1.8, rows / 2 + 0.4), aspect="equal")
+            count = f"{height} x {width}" + (f" = {height * width}" if name != "x" else "")
+            axis.text(place + width / 2, -tall - 0.4, f"{count}\n{first}", ha="center", va="top", fontsize=9)
+            axis.text(place + width + 2.2, 0, sign, ha="center", va="center", fontsize=14)
+            place += width + (4.4 if sign else 2.4)
+        axis.text(-1.2, 0, "y =", ha="right", va="center", fontsize=14)
+        axis.set(xlim=(-3.6, place), ylim=(-tall - 2.6, tall + 0.4), aspect="equal")
         axis.axis("off")
         frozen = Patch(facecolor=PALE, edgecolor=INK, label="frozen: W")
         trained = Patch(facecolor=SKY, edgecolor=INK, linewidth=2.5, label="trained: B and A")
         figure.legend(handles=[frozen, trained], loc="outside upper left", ncols=2, frameon=False)
     figure.alt = (
-        f"A frozen {rows} x {columns} matrix W of {rows * columns} weights, plus B ({rows} x {rank}) times A "
-        f"({rank} x {columns}), the two that are trained, of {rank * (rows + columns)} weights together."
+        f"y is W times x, plus α/r times B times A times x. W is a frozen {rows} x {columns} matrix of {rows * columns} "
+        f"weights; B ({rows} x {rank}, 0 at the start) and A ({rank} x {columns}, random at the start) are trained, "
+        f"{rank * (rows + columns)} weights together."
     )
     return figure
 

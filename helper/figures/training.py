@@ -94,8 +94,9 @@ def plot_progress(log_table: pd.DataFrame, charts: dict[str, dict], alarms: dict
             axis.set(title=title, xlim=(0, steps))
         for axis in axes[len(charts) :]:
             axis.set_visible(False)
-        for axis in axes[max(len(charts) - across, 0) : len(charts)]:
-            axis.set_xlabel("step")
+        for axis, columns in list(zip(axes, charts.values(), strict=False))[max(len(charts) - across, 0) :]:
+            noisy = any(column != "learning_rate" and not column.startswith("eval_") for column in columns)
+            axis.set_xlabel(f"step (thick: mean of the last {window})" if noisy and window > 1 else "step")
     figure.alt = f"Training, step {log_table['step'].max()} of {steps}: {'; '.join(said)}."
     return figure
 
