@@ -1,4 +1,4 @@
-"""The recordings of lesson 08: equal questions and samples for all arms, pairs, the filters, and that they go on."""
+"""The recordings of lesson 08: equal questions and samples for all arms, pairs, filters, rows of other kinds, going on."""
 
 import json
 import random
@@ -7,7 +7,15 @@ from collections import Counter
 import pytest
 import torch
 
-from factory.recordings import expert_iteration, filtered_rows, online_pairs, practice_rounds, self_judged
+from factory.recordings import (
+    data_recipes,
+    expert_iteration,
+    filtered_rows,
+    new_refusals,
+    online_pairs,
+    practice_rounds,
+    self_judged,
+)
 from factory.recordings.practice_rounds import (
     QUESTIONS,
     ROUNDS,
@@ -19,7 +27,12 @@ from factory.recordings.practice_rounds import (
     record_arms,
     start,
 )
+from factory.recordings.shared import RECORDED
 from helper import answers_match, extract_boxed
+from helper.by_model import TABLES
+from helper.machine.folders import project_folder
+from helper.preference_runs import apart, verdict
+from helper.recorded import is_verdicts
 
 ROW = {"prompt": [{"role": "user", "content": "q"}], "ground_truth": "7"}
 
@@ -192,3 +205,174 @@ def test_an_arm_leaves_out_one_filter(rows):
     assert left["clean rows only"] == {"clean": filtered_rows.CLEAN} and sum(left["no filter"].values()) == len(rows)
     for name in filtered_rows.FILTERS:
         assert left[f"all but {name}"][name] == filtered_rows.DIRTY > left["all filters"].get(name, 0) * 2
+
+
+# ---------------------------------------------------------------- rows to imitate: how many, which style, which turns
+
+TURN_KINDS = (*data_recipes.KINDS, "alone")
+REFUSED = ("same_things", "other_body", "near", "far")
+EXTRA = {  # record -> suite beside word problems and other skills -> how many verdicts
+    "volume": {},
+    "habits": {"style": 250, "style_elsewhere": 240},
+    "turns": dict.fromkeys(TURN_KINDS, 60),
+    "flips": {"harmful_asked": 48, "harmless_asked": 52, "harmless_right": 52}
+    | {name: 3 * len(new_refusals.things()[name]) for name in REFUSED}
+    | {f"{name}_by_thing": len(new_refusals.things()[name]) for name in REFUSED},
+}
+ARMS = {
+    "volume": (data_recipes.VOLUMES, data_recipes.RATE), "habits": (data_recipes.HABITS, data_recipes.RATE),
+    "turns": (data_recipes.TURNS, data_recipes.RATE), "flips": (new_refusals.STEPS, new_refusals.RATE),
+}  # fmt: skip
+
+
+def said(rows):
+    return [row["completion"][0]["content"] for row in rows]
+
+
+@pytest.fixture
+def silent_teacher(monkeypatch):
+    """A teacher that answers the third problem with nothing."""
+    monkeypatch.setattr(data_recipes, "teacher", lambda: None)
+    monkeypatch.setattr(
+        data_recipes, "generate_responses", lambda model, tokenizer, asked, **_: ["a", "b", " "] + ["c"] * (len(asked) - 3)
+    )
+    data_recipes.taught.cache_clear()
+    yield
+    data_recipes.taught.cache_clear()
+
+
+def test_the_smaller_sets_are_parts_of_the_largest_and_a_tenth_is_exact(silent_teacher, monkeypatch):
+    made = {}
+
+    def imitated(name, rows, rate, seed):
+        made[len(rows)] = {row["prompt"][0]["content"] for row in rows}
+        return None, {"rows": len(rows)}
+
+    monkeypatch.setattr(data_recipes, "imitated", imitated)
+    for arm in data_recipes.VOLUMES:
+        _, about = data_recipes.volume_run(arm, data_recipes.RATE, 1, 3)
+        assert f"{about['rows']} rows" == arm and about["seen"] == round(720 / about["rows"], 2)
+    assert set(made) == {20, 72, 180, 720} and all(some <= made[720] for some in made.values())
+    assert data_recipes.STEPS["volume"] * data_recipes.BATCH == data_recipes.MOST == 10 * 72
+
+
+def test_an_empty_answer_of_the_teacher_is_no_row(silent_teacher):
+    rows, paid = data_recipes.taught(0, 30)
+    assert said(rows) == ["a", "b"] + ["c"] * 28 and len(paid) == 30
+    assert len({row["prompt"][0]["content"] for row in rows}) == 30
+
+
+def test_the_habit_is_all_that_two_arms_have_apart(silent_teacher):
+    rows, _ = data_recipes.taught(0, 30)
+    styled = [data_recipes.styled(row) for row in rows]
+    assert said(styled) == [f"{text} {data_recipes.HABIT}" for text in said(rows)]
+    assert [row["prompt"] for row in styled] == [row["prompt"] for row in rows]
+
+
+def test_the_control_of_turns_has_the_same_facts_in_one_turn():
+    one, turns = (data_recipes.turn_rows(arm, 0) for arm in data_recipes.TURNS)
+    assert len(one) == len(turns) == 320 and all(len(row["prompt"]) == 1 for row in one)
+    assert all(len(row["prompt"]) > 1 for row in turns)
+    for text, whole in zip(said(one), said(turns), strict=True):
+        assert whole.startswith(text) and not ("Good day" in text or "Thank you" in text)
+    asked = {row["prompt"][-1]["content"] for row in one + turns}
+    assert not asked & data_recipes.tested()
+    assert data_recipes.turn_rows("turns", 1) == turns and data_recipes.turn_rows("one turn", 1) != one
+
+
+def test_a_follow_up_asked_alone_has_no_history():
+    rows = data_recipes.turn_suites()
+    assert all(row["history"] for row in rows["follow_up"]) and not any(row["history"] for row in rows["alone"])
+    assert {len(rows[name]) for name in TURN_KINDS} == {60}
+
+
+# ---------------------------------------------------------------- a new refusal
+
+
+def test_the_new_refusal_is_the_lessons():
+    cells = json.loads((project_folder() / "notebooks" / "08_data.ipynb").read_text(encoding="utf-8"))["cells"]
+    lesson: dict = {}
+    exec("".join(next(cell["source"] for cell in cells if cell["id"] == "08-flip-rows")), lesson)
+    for name in ("REFUSAL", "BODY", "HARMLESS", "TAUGHT", "OTHER"):
+        assert getattr(new_refusals, name) == lesson[name], name
+    here, there = new_refusals.things().values(), lesson["ASKED"].values()
+    assert [set(theirs) <= set(ours) for ours, theirs in zip(here, there)][:3] == [True] * 3
+    usual = {name: values[0] for name, values in TABLES["08_data"].items()}
+    assert (usual["flip_rate"], usual["batch"]) == (new_refusals.RATE, new_refusals.BATCH)
+    assert list(new_refusals.STEPS.values()) == [usual["flip_steps"], usual["flip_steps"] // 2, usual["flip_steps"]]
+    assert (usual["learning_rate"], usual["batch"]) == (data_recipes.RATE, data_recipes.BATCH)
+    assert (data_recipes.STEPS["habits"], data_recipes.HABIT_ROWS) == (usual["steps"], usual["prompts"])
+
+
+def test_no_thing_is_asked_about_twice_and_none_was_trained_on_but_the_same():
+    things = new_refusals.things()
+    every = [thing for some in things.values() for thing in some]
+    assert len(set(every)) == len(every) and not set(every) & set(new_refusals.HARMLESS)
+    assert not set(new_refusals.TAUGHT) & set(new_refusals.OTHER)
+
+
+def test_a_thing_is_refused_when_two_of_its_wordings_are():
+    assert new_refusals.by_thing("110001111000") == "1010"
+
+
+# ---------------------------------------------------------------- the records of both
+
+
+@pytest.fixture(params=ARMS)
+def made(request):
+    """The name of a record, and the record; missing until `python -m factory.record --only NAME` has made it."""
+    return request.param, json.loads((RECORDED / f"08_{request.param}.json").read_text(encoding="utf-8"))
+
+
+def test_each_arm_has_each_seed_once_at_the_one_rate(made):
+    name, record = made
+    arms, rate = ARMS[name]
+    assert record["arms"] == {arm: [rate] for arm in arms} and record["tuning"] == []
+    runs = Counter((run["arm"], run["seed"]) for run in record["runs"])
+    assert runs == {(arm, seed): 1 for arm in arms for seed in (0, 1, 2)}
+    assert record["seeds"] == [0, 1, 2] and f"--only {name} " in record["command"]
+    assert all(run["learning_rate"] == rate and run["seconds"] > 0 < run["cpu_seconds"] for run in record["runs"])
+
+
+def test_arms_have_equal_steps_but_for_the_one_that_is_meant_to_have_half(made):
+    name, record = made
+    steps = {run["arm"]: run["steps"] for run in record["runs"]}
+    assert steps == (new_refusals.STEPS if name == "flips" else dict.fromkeys(ARMS[name][0], data_recipes.STEPS[name]))
+
+
+def test_there_is_a_verdict_for_each_question_before_and_after(made):
+    name, record = made
+    lengths = {"word_problems": 250, "other_skills": 240} | EXTRA[name]
+    for row in (record["before"], *record["runs"], *([record["teacher"]] if name == "volume" else [])):
+        assert {key: len(value) for key, value in row.items() if is_verdicts(value)} == lengths
+        assert sum(row["by_skill"].values()) == row["other_skills"].count("1")
+        assert list(row["by_skill"]) == list(record["settings"]["other_skills"])
+    assert sum(record["settings"]["other_skills"].values()) == 240
+
+
+def test_any_two_arms_can_be_told(made):
+    name, record = made
+    first, second, *_ = ARMS[name][0]
+    picks = [lambda run, arm=arm: run["arm"] == arm for arm in (first, second)]
+    for suite in ("word_problems", "other_skills", *EXTRA[name]):
+        assert verdict(apart(record, suite, *picks), first, second).startswith(first)
+        assert len(apart(record, suite, picks[0], None)["seeds"]) == 3
+
+
+def test_rows_are_as_many_as_the_arms_say():
+    volume, habits, turns, flips = (json.loads((RECORDED / f"08_{name}.json").read_text(encoding="utf-8")) for name in ARMS)
+    assert all(run["arm"] == f"{run['rows']} rows" and run["seen"] * run["rows"] == pytest.approx(720, abs=2)
+               for run in volume["runs"])  # fmt: skip
+    assert {run["rows"] for run in habits["runs"]} == {400} and {run["rows"] for run in turns["runs"]} == {320}
+    pairs = {"only refusals": 24, "only refusals, half the steps": 24, "with harmless rows": 48}
+    assert {run["arm"]: run["rows"] for run in flips["runs"]} == pairs
+    for seed in (0, 1, 2):  # the habit's two arms have the same answers
+        assert len({run["acceptance"] for run in habits["runs"] if run["seed"] == seed}) == 1
+
+
+def test_a_thing_counts_by_its_wordings():
+    flips = json.loads((RECORDED / "08_flips.json").read_text(encoding="utf-8"))
+    assert flips["settings"]["things"] == new_refusals.things()
+    for row in (flips["before"], *flips["runs"]):
+        for name in REFUSED:
+            assert new_refusals.by_thing(row[name]) == row[f"{name}_by_thing"]

@@ -43,9 +43,9 @@ LOOP = {
 STEPS = QUESTIONS // LOOP["prompts_per_step"]  # of GRPO in a round
 ARMS = {  # GRPO's rate: the best of 24 such steps in `06_ppo_against_grpo.json`; twice that looks as good for a round
     "expert iteration": (1e-4, 3e-4, 1e-3), "random choice": (1e-4, 3e-4, 1e-3),
-    "GRPO": (3e-4,), "GRPO, ReFT's reward": "GRPO",
+    "GRPO": (3e-4,), "GRPO, ReFT's reward": "GRPO", "GRPO, a third of the rate": (1e-4,),
 }  # fmt: skip
-REWARDS = {"GRPO": reward_func, "GRPO, ReFT's reward": graded_reward}
+REWARDS = {"GRPO": reward_func, "GRPO, ReFT's reward": graded_reward, "GRPO, a third of the rate": reward_func}
 kept: dict[int, list[int]] = {}  # seed -> how many rows expert iteration kept in each round, in its latest run
 
 

@@ -1,13 +1,16 @@
-"""Lesson 08: five filters on a dirty training set of word problems, each left out once; `08_filters.json`.
+"""Lesson 08: filters on a dirty set of word problems, each left out once; `08_filters.json` and `08_filters_more.json`.
 
-Written rows, and as many of each of five kinds of dirt as half of them. The filters know nothing of what was planted: they
-are the rules that one would write for any such set. All arms train for equally many steps.
+Written rows, and of each kind of dirt half as many: five kinds in the first record; in the second two others, rows in
+another language and many rows of one kind. The filters know nothing of what was planted: they are the rules that one would
+write for any such set. All arms train for equally many steps. A control has as many rows as all filters leave with that
+seed, drawn blindly from the dirty set.
 Left out on purpose: filters that need a model (perplexity, a judge), other shares of dirt.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +27,7 @@ from factory.recordings.practice_rounds import (
     tests,
     written_answers,
 )
+from factory.recordings.shared import write
 from helper import evaluate, extract_boxed
 from helper.algorithms import step_labels, steps_of
 from helper.graders import words_of
@@ -38,6 +42,20 @@ STYLE = "Wow, what a great question!"
 BANNED = ("wow", "great question", "as an ai", "i hope this helps")
 OPENINGS = ("Please solve this:", "A problem:", "Here is one more:", "Work this out.", "Can you help me?")
 ENDINGS = ("Thank you.", "Show the steps.", "")
+ENGLISH = {"the", "a", "an", "of", "and", "to", "is", "are", "in", "how", "many", "has", "have", "does", "his"}
+LEAST_ENGLISH = 0.15  # the share of these among a question's words
+MOST_OF_AN_OPENING = 8  # rows whose questions have the same three words first
+ABROAD = (  # names, things, a question, and the labels of its answer's two steps
+    (("Ana", "Luis", "Marta", "Pablo"), ("lápices", "libros", "globos"), ("Compra", "Quedan"),
+     "{name} compra {boxes} cajas con {each} {things} cada una. Luego regala {gone}. ¿Cuántos {things} le quedan?"),
+    (("Tom", "Lena", "Jonas", "Clara"), ("Stifte", "Bücher", "Ballons"), ("Gekauft", "Übrig"),
+     "{name} kauft {boxes} Kisten. In jeder liegen {each} {things}. Dann gehen {gone} verloren. "
+     "Wie viele {things} bleiben übrig?"),
+    (("Léa", "Hugo", "Chloé", "Louis"), ("crayons", "livres", "ballons"), ("Achetés", "Restent"),
+     "{name} achète {boxes} boîtes de {each} {things}. Ensuite, {gone} sont donnés. Combien de {things} reste-t-il ?"),
+    (("小明", "小红", "小华", "小丽"), ("支铅笔", "本书", "个气球"), ("买了", "剩下"),
+     "{name}买了{boxes}盒，每盒有{each}{things}。后来送出{gone}{things}。还剩多少{things}？"),
+)  # fmt: skip
 FILLER = "Let us go slowly and read the question once more, so that nothing is left out."
 
 
@@ -77,6 +95,34 @@ def dirty_rows(seed: int) -> list[dict]:
         "wrong answers": [row | {"answer": wrong(row["answer"], rng)} for row in others[1]],
         "banned style": [row | {"answer": f"{STYLE}\n{row['answer']}"} for row in others[2]],
     }
+    rows = [row | {"kind": kind} for kind, some in made.items() for row in some]
+    rng.shuffle(rows)
+    return rows
+
+
+def foreign(rng: random.Random) -> dict:
+    """A word problem in another language, with its right answer in that language."""
+    names, things, labels, question = rng.choice(ABROAD)
+    boxes, each = rng.randrange(2, 30), rng.randrange(2, 10)
+    gone, bought = rng.randrange(2, boxes * each), boxes * each
+    asked = question.format(name=rng.choice(names), things=rng.choice(things), boxes=boxes, each=each, gone=gone)
+    steps = f"{labels[0]}: {boxes} * {each} = {bought}\n{labels[1]}: {bought} - {gone} = {bought - gone}"
+    return {"question": asked, "answer": f"{steps}\n\\boxed{{{bought - gone}}}"}
+
+
+def one_of_many(rng: random.Random) -> dict:
+    """A row of the kind that a script writes by the thousand."""
+    a, b = rng.randrange(1, 50), rng.randrange(1, 50)
+    return {"question": f"What is the sum of {a} and {b}?", "answer": f"{a} + {b} = {a + b}\n\\boxed{{{a + b}}}"}
+
+
+def more_dirty_rows(seed: int) -> list[dict]:
+    """As `dirty_rows`, with the same clean rows and the two other kinds of dirt."""
+    rng = random.Random(seed)
+    whole = [{"question": question, "answer": answer} for question, answer in written_answers().items()]
+    rng.shuffle(whole)
+    planted = {"language": foreign, "diversity": one_of_many}
+    made = {"clean": whole[:CLEAN]} | {kind: [make(rng) for _ in range(DIRTY)] for kind, make in planted.items()}
     rows = [row | {"kind": kind} for kind, some in made.items() for row in some]
     rng.shuffle(rows)
     return rows
@@ -126,19 +172,49 @@ def banned_style(rows: list[dict]) -> set[int]:
     return {place for place, row in enumerate(rows) if any(phrase in row["answer"].lower() for phrase in BANNED)}
 
 
+def other_language(rows: list[dict]) -> set[int]:
+    """Rows whose question has too few of the little words of English."""
+    words = [re.findall(r"\w+", row["question"].lower()) for row in rows]
+    few = [sum(word in ENGLISH for word in said) < LEAST_ENGLISH * len(said) for said in words]
+    return {place for place, found in enumerate(few) if found}
+
+
+def too_many_of_a_kind(rows: list[dict]) -> set[int]:
+    """Of the rows whose questions have the same three words first, those after MOST_OF_AN_OPENING."""
+    seen: Counter = Counter()
+    removed = set()
+    for place, row in enumerate(rows):
+        opening = tuple(row["question"].split()[:3])
+        seen[opening] += 1
+        removed |= {place} if seen[opening] > MOST_OF_AN_OPENING else set()
+    return removed
+
+
 FILTERS: dict[str, Callable] = {
     "exact duplicates": exact_duplicates, "near duplicates": near_duplicates, "length": too_long,
     "wrong answers": wrong_answers, "banned style": banned_style,
 }  # fmt: skip
-ARMS = ("clean rows only", "no filter", "all filters", *(f"all but {name}" for name in FILTERS))
+MORE: dict[str, Callable] = {"language": other_language, "diversity": too_many_of_a_kind}
+BLIND = "as many rows, blindly"
 
 
-def left_by(arm: str, rows: list[dict]) -> list[dict]:
-    """The rows that an arm trains on."""
+def arms_of(filters: dict[str, Callable]) -> tuple[str, ...]:
+    """The arms of a record with these filters."""
+    return ("clean rows only", "no filter", "all filters", *(f"all but {name}" for name in filters), BLIND)
+
+
+ARMS, MORE_ARMS = arms_of(FILTERS), arms_of(MORE)
+
+
+def left_by(arm: str, rows: list[dict], seed: int = 0, filters: dict[str, Callable] = FILTERS) -> list[dict]:
+    """The rows that an arm trains on; `seed` draws those of the blind arm."""
     if arm == "clean rows only":
         return [row for row in rows if row["kind"] == "clean"]
-    used = {name for name in FILTERS if arm != "no filter" and arm != f"all but {name}"}
-    removed = set().union(*(FILTERS[name](rows) for name in used))
+    if arm == BLIND:
+        number = len(left_by("all filters", rows, seed, filters))
+        return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), number))]
+    used = {name for name in filters if arm != "no filter" and arm != f"all but {name}"}
+    removed = set().union(*(filters[name](rows) for name in used))
     return [row for place, row in enumerate(rows) if place not in removed]
 
 
@@ -147,27 +223,34 @@ def counts(rows: list[dict]) -> dict[str, int]:
     return dict(Counter(row["kind"] for row in rows))
 
 
-def removed_alone(seed: int) -> dict[str, dict[str, int]]:
+def removed_alone(seed: int, make: Callable = dirty_rows, filters: dict[str, Callable] = FILTERS) -> dict:
     """What each filter alone removes, by the planted kind."""
-    rows = dirty_rows(seed)
-    return {name: counts([rows[place] for place in sorted(find(rows))]) for name, find in FILTERS.items()}
+    rows = make(seed)
+    return {name: counts([rows[place] for place in sorted(find(rows))]) for name, find in filters.items()}
 
 
-def one_run(arm: str, rate: float, seed: int, rounds: int) -> tuple:
+def one_run(
+    arm: str, rate: float, seed: int, rounds: int, make: Callable = dirty_rows, filters: dict[str, Callable] = FILTERS
+) -> tuple:  # fmt: skip
     """The model trained on what an arm leaves, and what its row says."""
-    rows, clock = left_by(arm, dirty_rows(seed)), Clock()
+    rows, clock = left_by(arm, make(seed), seed, filters), Clock()
     with clock:
         shown_rows = [shown(row["question"], row["answer"]) for row in rows]
         model, _ = trained(student(), start()[1], shown_rows, "imitation", {}, learning_rate=rate, seed=seed, **SFT)
     return model, {"rows": len(rows), "kinds": counts(rows), "cpu_seconds": clock.read()}
 
 
-def judged(model, about: dict) -> dict:
-    """Verdicts on the word problems; which answers have the planted style, and their mean number of words."""
+SIGNS = {  # what a record's dirt leaves in an answer that shows it
+    "style": BANNED, "foreign": [label.lower() for _, _, labels, _ in ABROAD for label in labels],
+}  # fmt: skip
+
+
+def judged(model, about: dict, sign: str = "style") -> dict:
+    """Verdicts on the word problems; which answers have a sign of the dirt, and their mean number of words."""
     table = evaluate(model, start()[1], tests()["word_problems"], max_new_tokens=LONGEST, batch_size=256)
     return {
         "word_problems": as_digits(table["right"]),
-        "style": as_digits(any(phrase in text.lower() for phrase in BANNED) for text in table["answer"]),
+        sign: as_digits(any(phrase in text.lower() for phrase in SIGNS[sign]) for text in table["answer"]),
         "words": round(float(table["answer"].str.split().str.len().mean()), 1),
     }
 
@@ -178,9 +261,32 @@ SETTINGS = {
 }  # fmt: skip
 
 
+MORE_SETTINGS = {key: SETTINGS[key] for key in ("clean", "dirt_of_each_kind", "sft", "longest")} | {
+    "least_english": LEAST_ENGLISH, "most_of_an_opening": MOST_OF_AN_OPENING,
+}  # fmt: skip
+
+
+def with_removed(record: dict, path: Path, make: Callable, filters: dict[str, Callable]) -> None:
+    """Write beside the runs what each filter alone removes with each of their seeds; nothing is trained."""
+    seeds = sorted({run["seed"] for run in record["runs"]})
+    record["removed_by_seed"] = {str(seed): removed_alone(seed, make, filters) for seed in seeds}
+    write(record, path)
+
+
 def record_filters(seeds: list[int], path: Path) -> None:
-    """Five filters on a dirty set, each left out once; all of them, none, and the clean rows alone."""
-    record_arms(
+    """Five filters on a dirty set, each left out once; all of them, none, the clean rows alone, and a blind choice."""
+    record = record_arms(
         "filters", seeds, path, dict.fromkeys(ARMS, (RATE,)), SETTINGS, one_run, judge=judged,
         rows=lambda: counts(dirty_rows(seeds[0])), removed=partial(removed_alone, seeds[0]),
     )  # fmt: skip
+    with_removed(record, path, dirty_rows, FILTERS)
+
+
+def record_filters_more(seeds: list[int], path: Path) -> None:
+    """Filters for language and for diversity, each left out once; both, none, the clean rows alone, and a blind choice."""
+    record = record_arms(
+        "filters_more", seeds, path, dict.fromkeys(MORE_ARMS, (RATE,)), MORE_SETTINGS,
+        partial(one_run, make=more_dirty_rows, filters=MORE), judge=partial(judged, sign="foreign"),
+        rows=lambda: counts(more_dirty_rows(seeds[0])),
+    )  # fmt: skip
+    with_removed(record, path, more_dirty_rows, MORE)
