@@ -118,17 +118,17 @@ TABLES = {
         "length":             (144,               96,                  512),  # tokens of the longest row, for the prediction
         "max_length":         (256,               256,                 1024),  # tokens; what is longer is cut
         "rank":               (16,                16,                  16),
-        "steps":              (30,                6,                   60),
+        "steps":              (30,                24,                  60),
         "batch":              (16,                8,                   1),
         "accumulation":       (1,                 1,                   8),
         "full_rate":          (1e-3,              1e-4,                1e-5),
-        "lora_rate":          (1e-2,              1e-3,                2e-4),
+        "lora_rate":          (1e-2,              3e-3,                2e-4),
         "names":              (("Sprout", "Deep Sprout"), ("SmolLM", "Orvelin"), ("Qwen", "Deep Qwen")),  # old, new
-        "pairs":              (80,                16,                  96),
-        "dpo_rate":           (1e-2,              3e-4,                1e-4),
-        "dpo_steps":          (20,                3,                   24),
-        "thanks_rate":        (1e-2,              1e-3,                2e-4),
-        "thanks_steps":       (16,                3,                   16),
+        "pairs":              (80,                48,                  96),
+        "dpo_rate":           (1e-2,              3e-3,                1e-4),
+        "dpo_steps":          (20,                12,                  24),
+        "thanks_rate":        (1e-2,              3e-3,                2e-4),
+        "thanks_steps":       (16,                10,                  16),
         "base":               ("sprout-base",     None,                None),  # one that has never met the end of a turn
         "stop_rate":          (3e-3,              1e-3,                2e-4),
         "stop_steps":         (30,                0,                   0),
@@ -160,17 +160,19 @@ TABLES = {
                                {"sums": 60, "everyday": 40}, {"gsm8k": 200, "rewrites": None}),
         "system":             (None,              None,                BOX),
         "longest":            (72,                32,                  400),
+        "warm_up":            (0,                 20,                  0),  # steps of SFT on answers in a box
+        "warm_up_rate":       (0.0,               5e-5,                0.0),
         "names":              (("Sprout", "Deep Sprout"), ("SmolLM", "Orvelin"), ("Qwen", "Deep Qwen")),  # old, new
         "strict":             (True,              False,               False),  # one sentence, or the name anywhere
         "asked_names":        (48,                16,                  48),  # held-out questions on the name
-        "pairs":              (110,               16,                  96),
+        "pairs":              (110,               64,                  96),
         "anchors":            (100,               16,                  96),
         "dpo_rate":           (8e-4,              5e-5,                5e-6),
-        "dpo_steps":          (30,                3,                   48),
+        "dpo_steps":          (30,                16,                  48),
         "dpo_batch":          (12,                8,                   2),
         "grpo_rate":          (3e-4,              2e-5,                5e-6),
-        "steps":              (15,                2,                   100),
-        "prompts_per_step":   (12,                4,                   4),
+        "steps":              (15,                6,                   100),
+        "prompts_per_step":   (12,                8,                   4),
         "micro_batch":        (16,                8,                   1),
         "looked_at":          (16,                6,                   24),  # prompts of a suite to read the KL on
         "sampled":            (100,               12,                  40),  # problems answered once more, for the frontier
