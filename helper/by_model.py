@@ -170,7 +170,7 @@ TABLES = {
         "dpo_rate":           (8e-4,              5e-5,                5e-6),
         "dpo_steps":          (30,                16,                  48),
         "dpo_batch":          (12,                8,                   2),
-        "grpo_rate":          (3e-4,              2e-5,                5e-6),
+        "grpo_rate":          (2e-4,              2e-5,                5e-6),
         "steps":              (15,                6,                   100),
         "prompts_per_step":   (12,                8,                   4),
         "micro_batch":        (16,                8,                   1),
