@@ -493,8 +493,7 @@ def _as_kto(row: dict) -> list[dict]:
     """A pair as two labelled answers."""
     made = []
     for side, label in (("chosen", True), ("rejected", False)):
-        said = [message(turn["role"], turn["content"]) for turn in [*(row.get("prompt") or []), *row[side]]]
-        made.append({"prompt": said[:-1], "completion": said[-1:], "label": label})
+        made.append({**_as_prompt_completion([*(row.get("prompt") or []), *row[side]]), "label": label})
     return made
 
 
